@@ -41,6 +41,16 @@ class StoredColumns:
         codes, values = self._columns[condition.column]
         return condition.matches(values)[codes]
 
+    def with_columns(self, types: Mapping[str, str], count: int) -> "StoredColumns":
+        """Returns these columns and further ones, which are empty for all photos.
+
+        Args:
+            types: types of the further columns by name.
+            count: N, the number of photos.
+        """
+        empty = {column: (np.zeros(count, np.int32), ColumnValues(kind, [""])) for column, kind in types.items()}
+        return StoredColumns(self._columns | empty)
+
     def replaced(self, ids: np.ndarray, columns: Mapping[str, Sequence[str]]) -> "StoredColumns":
         """Returns columns in which some photos have other values.
 

@@ -16,7 +16,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from ..index_contract.checks import (
     check_lengths,
     check_names,
     check_shape,
+    new_columns,
     stored_values,
 )
 from ..index_contract.contract import Filter, Hits
@@ -86,7 +87,9 @@ class FolderIndex:
     @property
     def facts(self) -> Mapping[str, Any]:
         """Metadata of the index; see `NeighbourIndex.facts`."""
-        return self._mutable.segment.facts
+        with suppress(OSError, FolderError):  # a search will raise it
+            return self._snapshot().facts
+        return self._mutable.snapshot.facts
 
     @property
     def names(self) -> list[str]:
@@ -117,7 +120,7 @@ class FolderIndex:
         check_k(k)
         snapshot = self._snapshot()
         if where is not None:
-            where.check(snapshot.segment.facts)
+            where.check(snapshot.facts)
         return snapshot.search(_to_stored(queries, "queries", snapshot.segment), k, exact, where)
 
     def add(
@@ -154,6 +157,19 @@ class FolderIndex:
             first = 0 if crops is None else int(crops.counts[:start].sum())
             of_part = rows[part] if some is None else rows[first : first + len(some.boxes)]
             self._write(Change(names[part], of_part, {key: columns[key][part] for key in columns}, some))
+
+    def add_columns(self, types: Mapping[str, str]) -> None:
+        """Adds columns, which are empty for all photos; see `NeighbourIndex.add_columns`.
+
+        Raises:
+            ArgumentError: as for `NeighbourIndex.add_columns`.
+            IndexBusyError: another process is writing to the index.
+            DiskSpaceError: the disk is full; no column was added.
+        """
+        with self._changing, locked(self._folder, "writing"):
+            self._catch_up()
+            if new := new_columns(types, self._mutable.snapshot.facts):
+                self._append(Change([], None, {column: [] for column in new}, types=new))
 
     def change_columns(self, names: Sequence[str], columns: Mapping[str, Sequence[Any]]) -> int:
         """Changes column values of photos; returns how many are in the index. See `NeighbourIndex.change_columns`."""
@@ -259,7 +275,7 @@ class FolderIndex:
             naming_full_disk(self._folder, size),
             new_segment(self._folder, segment.facts["segment"]) as place,
         ):
-            facts = {**segment.facts, **build_segment(place, photos, settings)}
+            facts = {**snapshot.facts, **build_segment(place, photos, settings)}
             with self._changing:
                 with locked(self._folder, "writing"):
                     create_log(place, facts, [change for change, _ in segment.log.read(position)])
@@ -362,7 +378,7 @@ class FolderIndex:
         with self._changing, locked(self._folder, "writing"):
             self._catch_up()
             segment = self._mutable.segment
-            check_columns(change.columns, segment.facts["columns"])
+            check_columns(change.columns, self._mutable.snapshot.facts["columns"])
             foreign = change.rows is not None and change.rows.shape[1] != segment.rows.dimensions
             if foreign or (change.crops is None) != (segment.crops is None):
                 raise IndexReplacedError(
@@ -380,7 +396,7 @@ class FolderIndex:
         if change.on_columns:
             names = [change.names[place] for place in places]
             return replace(change, names=names, columns=_picked(change.columns, places))
-        missing = [column for column in self.facts["columns"] if column not in change.columns]
+        missing = [column for column in self._mutable.snapshot.facts["columns"] if column not in change.columns]
         if not places or not missing:
             return change
         known = self._values([change.names[place] for place in places])

@@ -6,8 +6,9 @@ the photo is recorded. Writers write only beyond the rows that existing snapshot
 never wait for each other (multi-version concurrency control). Without crops each photo has one row, of its number.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from keras_retrieval.ranking.nearest import nearest
 from keras_retrieval.ranking.rows import first_rows
 from keras_retrieval.ranking.whole_ranking import sort_all
 
-from ..index_contract.column_types import type_of
+from ..index_contract.column_types import TYPES, type_of
 from ..index_contract.conditions import PHOTO_COLUMN, ColumnValues
 from ..index_contract.contract import Filter, Hits
 from ..index_contract.photo_crops import PhotoCrops
@@ -48,6 +49,7 @@ class Snapshot:
         number: number of this snapshot.
         built: number of photos of the segment that are still present.
         size: number of all photos that are present, including added ones.
+        facts: metadata of the index, with the columns that were added since the build.
         added_crops: the crops of the M added photos; None without crops.
     """
 
@@ -61,6 +63,7 @@ class Snapshot:
     number: int
     built: int
     size: int
+    facts: Mapping[str, Any]
     added_crops: PhotoCrops | None = None
 
     @property
@@ -160,7 +163,7 @@ class Snapshot:
                 continue
             matching[:count] &= self.columns_of_built.matches(condition)
             texts = self.added_columns[condition.column][:added]
-            matching[count:] &= condition.matches(ColumnValues(type_of(self.segment.facts, condition.column), texts))
+            matching[count:] &= condition.matches(ColumnValues(type_of(self.facts, condition.column), texts))
         return matching if where.names is None else matching & self._named(where.names)
 
     def _named(self, names: Collection[str]) -> np.ndarray:
@@ -310,6 +313,7 @@ class MutableSegment:
             0,
             count,
             count,
+            segment.facts,
             self._added_crops(0),
         )
 
@@ -324,6 +328,8 @@ class MutableSegment:
             change: the change, which adds or deletes photos.
             position: position in the log after the change.
         """
+        if change.types:
+            self._add_columns(change.types)
         if change.on_columns:
             self._change_columns(change)
             self.position = position
@@ -352,9 +358,21 @@ class MutableSegment:
             number,
             built,
             snapshot.size - len(removed) + added - snapshot.added_photos,
+            snapshot.facts,
             self._added_crops(rows),
         )
         self.position = position
+
+    def _add_columns(self, types: Mapping[str, str]) -> None:
+        """Adds empty columns, which snapshots from the next one on have; earlier ones keep their columns."""
+        snapshot, facts = self.snapshot, self.snapshot.facts
+        types = {column: kind for column, kind in types.items() if column not in facts["columns"]}
+        facts = {
+            **facts, "columns": [*facts["columns"], *types], TYPES: {**facts.get(TYPES, {}), **types}
+        }  # fmt: skip
+        self._columns = self._columns | {column: [""] * len(self._names) for column in types}
+        columns = snapshot.columns_of_built.with_columns(types, len(self.segment))
+        self.snapshot = replace(snapshot, columns_of_built=columns, added_columns=self._columns, facts=facts)
 
     def _change_columns(self, change: Change) -> None:
         """Changes column values of photos; earlier snapshots keep theirs."""

@@ -2,7 +2,8 @@
 
 Each record is one change. It consists of the length of its body (8 bytes), a digest (the SHA-256 of the previous
 record's digest and the body), and the body: a line of JSON followed by the stored descriptors as float32, and in an
-index with crops by their boxes. A record without a width deletes photos; the width 0 changes columns.
+index with crops by their boxes. A record without a width deletes photos; the width 0 changes columns. A record with
+types adds columns of these types, which are empty for all photos before it is applied.
 
 To append a change, a writer writes the new head {records, bytes, digest} under a temporary name and the record to the
 disk (fsync), and then renames the head, which needs no space. The change is acknowledged to the caller only after that.
@@ -16,8 +17,8 @@ A reader finds one of these states:
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, TypeAlias
 
@@ -46,17 +47,19 @@ class Change:
         rows: stored descriptors of the added photos, (n, S) float32, or (R, S) with crops; None for other changes.
         columns: one value per photo, by column name; empty for a deletion.
         crops: the crops of the added photos; None for a deletion, and in an index without crops.
+        types: types of columns that the change adds to the index, by column name.
     """
 
     names: list[str]
     rows: np.ndarray | None
     columns: dict[str, list[str]]
     crops: PhotoCrops | None = None
+    types: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def on_columns(self) -> bool:
         """Whether the change is of columns only."""
-        return self.rows is None and bool(self.columns)
+        return self.rows is None and bool(self.columns or self.types)
 
     @property
     def cost(self) -> int:
@@ -237,6 +240,7 @@ def _record(change: Change, after: LogPosition) -> tuple[bytes, LogPosition]:
     if change.crops is not None:
         fields["counts"] = change.crops.counts.tolist()
         rows += np.ascontiguousarray(change.crops.boxes, "<f4").tobytes()
+    fields |= {"types": dict(change.types)} if change.types else {}
     body = json.dumps(fields).encode() + b"\n" + rows
     digest = _digest(after, body)
     record = len(body).to_bytes(_LENGTH, "little") + digest + body
@@ -247,15 +251,16 @@ def _change(body: bytes) -> Change:
     line, _, content = body.partition(b"\n")
     fields = json.loads(line)
     width, counts = fields["width"], fields.get("counts")
+    change = Change(fields["names"], None, fields["columns"], types=fields.get("types", {}))
     if not width:
-        return Change(fields["names"], None, fields["columns"])
+        return change
     values = np.frombuffer(content, "<f4")
     if counts is None:
-        return Change(fields["names"], values.reshape(len(fields["names"]), width), fields["columns"])
+        return replace(change, rows=values.reshape(len(fields["names"]), width))
     counts = np.array(counts, np.int64)
     count = int(counts.sum())
     rows, boxes = values[: count * width].reshape(count, width), values[count * width :].reshape(count, 4)
-    return Change(fields["names"], rows, fields["columns"], PhotoCrops(counts, boxes))
+    return replace(change, rows=rows, crops=PhotoCrops(counts, boxes))
 
 
 def _digest(after: LogPosition, body: bytes) -> bytes:

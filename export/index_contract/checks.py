@@ -7,7 +7,8 @@ import numpy as np
 
 from keras_retrieval.errors import ArgumentError
 
-from .column_types import TEXT, converter, type_of
+from .column_types import COLUMN_TYPES, NOUNS, TEXT, converter, type_of
+from .conditions import PHOTO_COLUMN
 from .photo_crops import PhotoCrops
 
 NO_CROPS = "the index has one row per photo, and no crops"
@@ -102,6 +103,25 @@ def check_columns(columns: Iterable[str], known: Collection[str]) -> None:
     for column in columns:
         if column not in known:
             raise ArgumentError(f"the index has no column '{column}'; its columns: {', '.join(known) or 'none'}")
+
+
+def new_columns(types: Mapping[str, str], facts: Mapping[str, Any]) -> dict[str, str]:
+    """Checks columns to add to an index, and returns those that it lacks, with their types.
+
+    Raises:
+        ArgumentError: a name is empty or reserved, a type is unknown, or the index has the column with another type.
+    """
+    new = {}
+    for column, kind in types.items():
+        if not column or column == PHOTO_COLUMN:
+            raise ArgumentError(f"a column cannot be named {column!r}: give it another name")
+        if kind not in COLUMN_TYPES:
+            raise ArgumentError(f"the type of '{column}' must be one of {', '.join(COLUMN_TYPES)}, got {kind!r}")
+        if column not in facts["columns"]:
+            new[column] = kind
+        elif type_of(facts, column) != kind:
+            raise ArgumentError(f"the index has '{column}' as {NOUNS[type_of(facts, column)]}, not {NOUNS[kind]}")
+    return new
 
 
 def stored_values(columns: Mapping[str, Sequence[Any]], facts: Mapping[str, Any]) -> dict[str, list[str]]:

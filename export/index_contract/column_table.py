@@ -12,8 +12,7 @@ from keras_retrieval.pipelines.files.tables import TableError, read_csv
 
 from keras_retrieval.errors import ArgumentError
 
-from .checks import check_columns
-from .column_types import COLUMN_TYPES, converter, infer_type
+from .column_types import COLUMN_TYPES, NOUNS, converter, infer_type
 from .conditions import PHOTO_COLUMN
 from .errors import ColumnTableError, IndexFileNotFoundError
 
@@ -59,8 +58,18 @@ def parse_types(texts: Sequence[str] | None) -> dict[str, str]:
     return types
 
 
+def check_types(texts: Sequence[str] | None, table: Path | None) -> None:
+    """Checks the options --types and --columns.
+
+    Raises:
+        ArgumentError: a type has another form, or there is no table.
+    """
+    if parse_types(texts) and table is None:
+        raise ArgumentError("--types needs --columns, the table with these columns")
+
+
 def read_column_table(
-    path: Path, names: Sequence[str], types: Mapping[str, str] | None = None, *, known: bool = False
+    path: Path, names: Sequence[str], types: Mapping[str, str] | None = None, known: Mapping[str, str] | None = None
 ) -> ColumnTable:
     """Reads the column values of the given photos from a table.
 
@@ -71,7 +80,7 @@ def read_column_table(
             of a photo. Rows of photos that are not in `names` are ignored.
         names: names of the photos whose values are returned.
         types: the types of columns; the type of another column is the narrowest that all its values have.
-        known: whether `types` are all columns of an index, of which the table may lack some, and may have no others.
+        known: the types of the columns of an index, of which the table may lack some; None for a new index.
 
     Returns:
         The values, in the order of `names`. In a column of texts, JSON values other than strings are JSON text, and
@@ -80,8 +89,8 @@ def read_column_table(
     Raises:
         IndexFileNotFoundError: the file does not exist.
         ColumnTableError: the file cannot be parsed, a row has no `photo` or repeats the photo of an earlier row, no
-            row names one of the photos, or a value is not of its type; the message gives the line. Or a column is
-            unknown, or one of `types` is missing.
+            row names one of the photos, or a value is not of its type; the message gives the line. Or one of `types` is
+            missing, or the index has it with another type.
     """
     if not path.is_file():
         raise IndexFileNotFoundError(f"there is no table of columns at {path}")
@@ -93,21 +102,30 @@ def read_column_table(
     (log.info if join.complete else log.warning)(join.report)
     found = {photo: row for photo, row in zip(join.photos, rows, strict=True) if photo >= 0}
     columns = sorted({str(column) for _, row in found.values() for column in row} - {PHOTO_COLUMN})
-    types = types or {}
-    if known:
-        check_columns(columns, types)
-    elif absent := [column for column in types if column not in columns]:
+    types, known = types or {}, known or {}
+    if absent := [column for column in types if column not in columns]:
         raise ColumnTableError(f"{path} has no column {absent[0]!r}; its columns: {', '.join(columns) or 'none'}")
+    if other := [column for column in types if known.get(column, types[column]) != types[column]]:
+        column = other[0]
+        raise ColumnTableError(
+            f"--types {column}={types[column]}: the index has '{column}' as {NOUNS[known[column]]}, which cannot be "
+            "changed: give the column another name, or index again"
+        )
     kinds, values = {}, {}
     for column in columns:
         given = {photo: (where, row[column]) for photo, (where, row) in found.items() if column in row}
-        kinds[column] = types.get(column) or infer_type([value for _, value in given.values()])
-        values[column] = _stored(column, kinds[column], given, len(names))
+        kinds[column] = known.get(column) or types.get(column) or infer_type([value for _, value in given.values()])
+        remedy = (
+            f"the index has this column as {NOUNS[kinds[column]]}"
+            if column in known
+            else f"--types {column}=text keeps it as it is"
+        )
+        values[column] = _stored(column, kinds[column], given, len(names), remedy)
     stated = [photo in found for photo in range(len(names))]
     return ColumnTable(values, kinds, stated, join.report)
 
 
-def _stored(column: str, kind: str, given: Mapping[int, tuple[str, Any]], count: int) -> list[str | None]:
+def _stored(column: str, kind: str, given: Mapping[int, tuple[str, Any]], count: int, remedy: str) -> list[str | None]:
     """The values of a column, as an index stores them, of `count` photos."""
     convert = converter(kind, [value for _, value in given.values()])
     stored: list[str | None] = [None] * count
@@ -115,7 +133,7 @@ def _stored(column: str, kind: str, given: Mapping[int, tuple[str, Any]], count:
         try:
             stored[photo] = convert(value)
         except ArgumentError as error:
-            raise ColumnTableError(f"{where}: {column}: {error}; --types {column}=text keeps it as it is") from None
+            raise ColumnTableError(f"{where}: {column}: {error}; {remedy}") from None
     return stored
 
 

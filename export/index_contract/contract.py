@@ -205,6 +205,20 @@ class NeighbourIndex(Protocol):
         """
         ...
 
+    def add_columns(self, types: Mapping[str, str]) -> None:
+        """Adds columns, which are empty for all photos that are in the index.
+
+        Args:
+            types: the type of each column by its name, one of `column_types.COLUMN_TYPES`. A column that the index has
+                with this type already stays as it is.
+
+        Raises:
+            ArgumentError: a name is empty or reserved, a type is unknown, or the index has the column with another
+                type.
+            OSError: writing to the disk or the server failed, or another process is writing to the index.
+        """
+        ...
+
     def change_columns(self, names: Sequence[str], columns: Mapping[str, Sequence[Any]]) -> int:
         """Changes column values of photos, and leaves their descriptors and other columns as they are.
 

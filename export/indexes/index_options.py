@@ -7,9 +7,7 @@ from typing import Annotated
 from keras_retrieval.pipelines.command.options import Argument, Option
 from keras_retrieval.pipelines.descriptors.folder import described_folder
 
-from keras_retrieval.errors import ArgumentError
-
-from ..index_contract.column_table import parse_types
+from ..index_contract.column_table import check_types
 from ..index_contract.index_settings import IndexSettings
 from .kinds import COLUMNS, index_to_write
 
@@ -59,5 +57,4 @@ class IndexOptions(IndexSettings):
             ArgumentError: an option is out of range, or --types has another form or is given without --columns.
         """
         super().check()
-        if parse_types(self.types) and self.columns is None:
-            raise ArgumentError("--types needs --columns, the table with these columns")
+        check_types(self.types, self.columns)

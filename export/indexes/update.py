@@ -1,7 +1,7 @@
 """Changes an index, even while it is in use: `keras-retrieval update INDEX --add described_folder`."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +23,8 @@ from keras_retrieval.errors import ArgumentError
 from keras_retrieval.ranking.rows import blocks
 
 from ..folder_index.folder_index import FolderIndex
-from ..index_contract.column_table import ColumnTable, read_column_table
+from ..index_contract.checks import new_columns
+from ..index_contract.column_table import ColumnTable, check_types, parse_types, read_column_table
 from ..index_contract.column_types import type_of
 from ..index_contract.contract import DESCRIPTOR_FACTS, NeighbourIndex
 from ..index_contract.errors import IndexFileNotFoundError
@@ -55,8 +56,16 @@ class UpdateOptions(Options):
         Path | None,
         Option(
             "Table with column values, as for `index`: of the added photos, or without --add of any photos of the"
-            " index, which keep their descriptors. What the table does not state stays.",
+            " index, which keep their descriptors. What the table does not state stays. A column that the index lacks"
+            " is added, and is empty for all other photos.",
             kind=COLUMNS,
+        ),
+    ] = None
+    types: Annotated[
+        list[str] | None,
+        Option(
+            "Type of a new column of the table, such as year=number: text, number, time, or texts for lists of texts."
+            " If not given, the narrowest that all its values have."
         ),
     ] = None
     delete: Annotated[list[str] | None, Option("Name of a photo to delete; may be given several times.")] = None
@@ -74,6 +83,15 @@ class UpdateOptions(Options):
             at_least=0,
         ),
     ] = None
+
+    def check(self) -> None:
+        """Checks ranges and the types of columns.
+
+        Raises:
+            ArgumentError: an option is out of range, or --types has another form or is given without --columns.
+        """
+        super().check()
+        check_types(self.types, self.columns)
 
 
 @takes(UpdateOptions)
@@ -121,6 +139,7 @@ class _Done:
     added: int = 0
     to_add: int = 0
     changed: int = 0
+    new_columns: list[str] = field(default_factory=list)
     rebuilding: bool = False
     complete: bool = False
 
@@ -128,6 +147,7 @@ class _Done:
     def kept(self) -> str:
         """Which changes are kept, in words."""
         parts = [f"{self.deleted:,} photos were deleted"] if self.deleted else []
+        parts += [f"the columns {', '.join(self.new_columns)} were added"] if self.new_columns else []
         parts += [f"{self.added:,} of {self.to_add:,} photos were added or replaced"] if self.added else []
         parts += [f"columns of {self.changed:,} photos were changed"] if self.changed else []
         kept = f"{', '.join(parts)}: these changes are kept" if parts else "no photo was changed"
@@ -148,8 +168,9 @@ def _change(opened: NeighbourIndex, options: UpdateOptions, done: _Done) -> None
         known = opened.names
         stored = {normal(name): name for name in known} | {name: name for name in known}
         names = [stored.get(name, stored.get(normal(name), name)) for name in names]
-    addition = _read_addition(opened, options.add, options.columns) if options.add else None
-    table = None if options.add or not options.columns else _read_table(opened, options.columns, opened.names)
+    types = parse_types(options.types)
+    addition = _read_addition(opened, options.add, options.columns, types) if options.add else None
+    table = None if options.add or not options.columns else _read_table(opened, options.columns, opened.names, types)
     if isinstance(opened, FolderIndex):
         added = (0, 0) if addition is None else addition.size
         texts = 0 if table is None else 2 * len(json.dumps([table.columns, opened.names]))
@@ -164,9 +185,11 @@ def _change(opened: NeighbourIndex, options: UpdateOptions, done: _Done) -> None
     if addition is not None and options.add:
         if isinstance(opened, FolderIndex):
             _take_over_local_features(Path(index), options.add, addition.names)
+        _add_columns(opened, addition.types, done)
         _add(opened, addition, done)
         print(f"{index}: {done.added:,} photos added or replaced")
     if table is not None:
+        _add_columns(opened, table.types, done)
         _change_columns(opened, table, done)
         print(f"{index}: columns of {done.changed:,} photos changed")
     if options.compact and isinstance(opened, FolderIndex):
@@ -190,6 +213,7 @@ class _Addition:
     names: list[str]
     crops: PhotoCrops | None
     columns: dict[str, list[str]]
+    types: dict[str, str]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -199,7 +223,7 @@ class _Addition:
         return sum(map(len, self.shards)), len(json.dumps([self.names, self.columns])) + boxes + records
 
 
-def _read_addition(index: NeighbourIndex, folder: Path, table: Path | None) -> _Addition:
+def _read_addition(index: NeighbourIndex, folder: Path, path: Path | None, types: Mapping[str, str]) -> _Addition:
     """Reads the photos of a folder of descriptors, and checks that they fit an index."""
     shards, names, manifest, crops = described_photos(folder)
     for key in DESCRIPTOR_FACTS:
@@ -213,13 +237,25 @@ def _read_addition(index: NeighbourIndex, folder: Path, table: Path | None) -> _
             )
     if manifest["photos"] != index.facts["photos"]:
         print(f"Pages will look for these photos in {index.facts['photos']}, the folder of the index's photos.")
-    return _Addition(shards, names, crops, _columns_of(index, _read_table(index, table, names), names) if table else {})
+    table = _read_table(index, path, names, types) if path else None
+    columns = {} if table is None else _columns_of(index, table, names)
+    return _Addition(shards, names, crops, columns, {} if table is None else table.types)
 
 
-def _read_table(index: NeighbourIndex, table: Path, names: Sequence[str]) -> ColumnTable:
-    """Reads a table, of which all columns must be columns of an index."""
-    types = {column: type_of(index.facts, column) for column in index.facts["columns"]}
-    return read_column_table(table, names, types, known=True)
+def _read_table(index: NeighbourIndex, path: Path, names: Sequence[str], types: Mapping[str, str]) -> ColumnTable:
+    """Reads a table with values of columns of an index, and of new ones."""
+    known = {column: type_of(index.facts, column) for column in index.facts["columns"]}
+    return read_column_table(path, names, types, known)
+
+
+def _add_columns(index: NeighbourIndex, types: Mapping[str, str], done: _Done) -> None:
+    """Adds the columns that an index lacks."""
+    new = new_columns(types, index.facts)
+    if not new:
+        return
+    index.add_columns(new)
+    done.new_columns = list(new)
+    print(f"{done.index}: new columns: {', '.join(f'{column} ({kind})' for column, kind in new.items())}")
 
 
 def _columns_of(index: NeighbourIndex, table: ColumnTable, names: Sequence[str]) -> dict[str, list[str]]:
@@ -229,7 +265,7 @@ def _columns_of(index: NeighbourIndex, table: ColumnTable, names: Sequence[str])
     values = index.columns(kept)
     columns = {}
     for column, stated in table.columns.items():
-        before = dict(zip(kept, values[column], strict=True))
+        before = dict(zip(kept, values.get(column, [""] * len(kept)), strict=True))
         columns[column] = [
             before.get(name, "") if text is None else text for name, text in zip(names, stated, strict=True)
         ]

@@ -22,7 +22,7 @@ from ..index_contract.photo_crops import photo_blocks
 from ..index_contract.photos_to_index import PhotosToIndex
 from ..index_contract.recall_tuning import hold_out, tune
 from .address import Address, parse_address
-from .entities import MAX_NAME_BYTES, check_storable, entities, ordered_columns, tag_capacity
+from .entities import MAX_NAME_BYTES, ROOM, check_storable, entities, room_for_tags, tag_capacity
 from .milvus_index import CROPS_VERSION, PHOTOS_VERSION, PROPERTY, MilvusIndex, read_facts
 
 BUILDING = f"{PROPERTY}_building_since"  # property of a collection: start of its build; empty when it is complete
@@ -70,6 +70,7 @@ def write_collection(
     configuration = _configuration(photos.row_count, address.local, settings)
     version = PHOTOS_VERSION if photos.crops is None else CROPS_VERSION
     facts = dict(facts) | {"version": version, "columns": list(photos.columns), "configuration": configuration}
+    facts |= {ROOM: room_for_tags(facts)}
     try:
         _create(client, building.collection, facts)
         _fill(client, building.collection, photos, facts)
@@ -139,8 +140,7 @@ def _create(client: Any, name: str, facts: Mapping[str, Any]) -> None:
     capacity = tag_capacity(facts)
     schema.add_field("tags", DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=capacity, max_length=32)
     schema.add_field("columns", DataType.JSON)
-    if ordered_columns(facts):
-        schema.add_field("numbers", DataType.JSON)
+    schema.add_field("numbers", DataType.JSON)
     if facts.get("crops"):
         schema.add_field("photo", DataType.VARCHAR, max_length=32)
         schema.add_field("crop", DataType.INT32)

@@ -28,6 +28,10 @@ from ..index_contract.checks import check_columns, check_lengths, check_names
 from ..index_contract.column_types import NUMBER, TEXTS, TIME, number_of, texts_of, type_of
 from ..index_contract.photo_crops import PhotoCrops
 
+ROOM = "tags"
+"""Entry of the metadata: the number of tags of a photo for which a collection was made."""
+
+LEAST_TAGS = 32  # of a photo for which a new collection is made
 MAX_TAGS = 4_096  # the longest array that Milvus stores
 MAX_NAME_BYTES = 65_535  # the longest string that Milvus stores
 MESSAGE_BYTES = 2**23  # approximate size of a message; Milvus accepts 64 MB, but the limit of a client may be lower
@@ -108,7 +112,8 @@ def fields_of(texts: Mapping[str, str], facts: Mapping[str, Any], name: str) -> 
     if len(tags) > tag_capacity(facts):
         raise ArgumentError(f"{name!r} has {len(tags):,} texts in its columns, Milvus stores {tag_capacity(facts):,}")
     fields: dict[str, Any] = {"tags": tags, "columns": dict(texts)}
-    if ordered := ordered_columns(facts):
+    ordered = ordered_columns(facts)
+    if ordered or ROOM in facts:
         numbers = {number_field(facts, column): number_of(type_of(facts, column), texts[column]) for column in ordered}
         fields["numbers"] = {field: number for field, number in numbers.items() if not math.isnan(number)}
     return fields
@@ -125,9 +130,22 @@ def number_field(facts: Mapping[str, Any], column: str) -> str:
 
 
 def tag_capacity(facts: Mapping[str, Any]) -> int:
-    """Returns the number of tags that a photo may have: one a column, and many in an index with lists of texts."""
+    """Returns the number of tags that a photo may have, for which its collection was made.
+
+    A collection has room for further columns, and for many texts if it has lists of texts. Milvus plans its memory for
+    the longest possible row, so that the room is not as large as it could be. Collections by earlier versions, whose
+    metadata has no `ROOM`, have one tag a column.
+    """
+    if ROOM in facts:
+        return int(facts[ROOM])
     lists = any(type_of(facts, column) == TEXTS for column in facts["columns"])
     return MAX_TAGS if lists else max(1, len(facts["columns"]))
+
+
+def room_for_tags(facts: Mapping[str, Any]) -> int:
+    """Returns the entry `ROOM` of the metadata of a new collection."""
+    lists = any(type_of(facts, column) == TEXTS for column in facts["columns"])
+    return MAX_TAGS if lists else max(LEAST_TAGS, 2 * len(facts["columns"]))
 
 
 def check_storable(names: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ search settings, is JSON in the property `keras_retrieval` of the collection.
 """
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,15 +23,16 @@ from ..index_contract.checks import (
     check_lengths,
     check_names,
     check_shape,
+    new_columns,
     stored_values,
 )
-from ..index_contract.column_types import NUMBER, TIME, type_of
+from ..index_contract.column_types import NUMBER, TIME, TYPES, type_of
 from ..index_contract.conditions import ALL, EMPTY, IN, PHOTO_COLUMN, Condition, span_of
 from ..index_contract.contract import Filter, Hits
 from ..index_contract.errors import CollectionError, MilvusError
 from ..index_contract.photo_crops import PhotoCrops
 from .address import Address, parse_address
-from .entities import MESSAGE_BYTES, entities, fields_of, key_of, number_field, tag_of
+from .entities import MESSAGE_BYTES, ROOM, entities, fields_of, key_of, number_field, tag_capacity, tag_of
 
 PROPERTY, VERSION = "keras_retrieval", 3
 PHOTOS_VERSION, CROPS_VERSION = 2, 3  # of collections with one row per photo, and with one per crop
@@ -64,9 +66,25 @@ class MilvusIndex:
 
     def _open(self) -> None:
         """Opens the collection to which the address refers now, and reads its metadata."""
-        self.facts: Mapping[str, Any] = read_facts(self.address, self._client)
+        self._facts, self._read_at = read_facts(self.address, self._client), time.monotonic()
         self._collection = self._client.describe_collection(self.address.collection)["collection_name"]
         self._client.load_collection(self._collection)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Metadata of the index; see `NeighbourIndex.facts`. Columns that others add are seen within 5 seconds."""
+        if time.monotonic() - self._read_at > STALENESS:
+            self._read_facts()
+        return self._facts
+
+    def _read_facts(self) -> None:
+        """Reads the metadata again; keeps what is known where the server does not answer."""
+        from pymilvus import MilvusException
+
+        self._read_at = time.monotonic()
+        with suppress(MilvusException, CollectionError):
+            properties = self._client.describe_collection(self._collection)["properties"]
+            self._facts = facts_in(properties, self.address)
 
     @property
     def names(self) -> list[str]:
@@ -76,7 +94,7 @@ class MilvusIndex:
     @property
     def version(self) -> str:
         """A text that differs after own changes, or if the number of photos differs; see `NeighbourIndex.version`."""
-        return f"{self._collection}-{len(self)}-{self._last_change}"
+        return f"{self._collection}-{len(self)}-{self._last_change}-{len(self.facts['columns'])}"
 
     def __len__(self) -> int:
         return self._count(self._whole)
@@ -157,6 +175,7 @@ class MilvusIndex:
 
         If the server fails midway, some of the photos may have been added; the call can be repeated with all of them.
         """
+        self._read_facts()
         checked = self._checked(rows, "rows")
         check_crops(crops, self.facts)
         texts = stored_values(columns or {}, self.facts)
@@ -168,11 +187,39 @@ class MilvusIndex:
         if crops is not None:
             self._delete_surplus(list(names), crops)
 
+    def add_columns(self, types: Mapping[str, str]) -> None:
+        """Adds columns, which are empty for all photos; see `NeighbourIndex.add_columns`.
+
+        A filter finds empty values by a tag of each photo, so that all photos are written again. The columns are known
+        only after that: the call can be repeated if the server fails midway.
+        """
+        self._read_facts()
+        before = self._facts
+        new = new_columns(types, before)
+        if not new:
+            return
+        columns = [*before["columns"], *new]
+        if ROOM not in before or len(columns) > tag_capacity(before):
+            raise ArgumentError(f"{self.address} has no room for the column '{next(iter(new))}': index again")
+        facts = {**before, "columns": columns, TYPES: {**before.get(TYPES, {}), **new}}
+        names, size = self.names, self._page_size
+        self._facts, self._read_at = facts, math.inf  # nothing is read meanwhile
+        try:
+            for some in _batches(names, size):
+                self._change_columns(some, {column: [""] * len(some) for column in new})
+            self._call("alter_collection_properties", properties={PROPERTY: json.dumps(facts)})
+        except BaseException:
+            self._facts = before
+            raise
+        finally:
+            self._read_at = time.monotonic()
+
     def change_columns(self, names: Sequence[str], columns: Mapping[str, Sequence[Any]]) -> int:
         """Changes column values of photos; returns how many are in the index. See `NeighbourIndex.change_columns`.
 
         Milvus stores a photo as a whole: its rows are read, and written again.
         """
+        self._read_facts()
         texts = stored_values(columns, self.facts)
         check_names(names)
         for column, values in texts.items():
@@ -446,7 +493,11 @@ def read_facts(address: Address, client: Any, *, older: bool = False) -> dict[st
     """
     if not client.has_collection(address.collection):
         raise CollectionError(f"{address}: there is no such collection: `keras-retrieval index DESCRIPTORS {address}`")
-    properties = client.describe_collection(address.collection)["properties"]
+    return facts_in(client.describe_collection(address.collection)["properties"], address, older=older)
+
+
+def facts_in(properties: Mapping[str, str], address: Address, *, older: bool = False) -> dict[str, Any]:
+    """Reads the metadata of the index from the properties of its collection; see `read_facts`."""
     try:
         facts = json.loads(properties[PROPERTY])
         version = int(facts["version"])

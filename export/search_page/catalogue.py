@@ -43,6 +43,8 @@ class Catalogue:
         longitude: degrees, (N,) float64; NaN if unknown, or if the latitude is.
         columns: one string per photo for each column that is shown, which excludes `INTERNAL_COLUMNS` and the columns
             of times and positions.
+        column_values: the values of each column that can be filtered by, which excludes `INTERNAL_COLUMNS`.
+        roles: "time", "latitude" and "longitude" by the name of the column from which they are.
         time_texts: the times as they are in their column; None without such a column.
         version: the version.
 
@@ -71,10 +73,15 @@ class Catalogue:
         self.latitude, self.longitude = _positions(sorted_columns, degrees, len(names))
         special = {time, *(degrees or ()), *INTERNAL_COLUMNS}
         self.columns = {column: texts for column, texts in sorted_columns.items() if column not in special}
+        self.roles = dict(zip((time, *(degrees or ())), ("time", "latitude", "longitude"), strict=False))
+        self.roles.pop(None, None)
         self.version = version
         self._facts = {"columns": list(sorted_columns), TYPES: dict(types or {})}
         self._values = {
             column: ColumnValues(type_of(self._facts, column), texts) for column, texts in sorted_columns.items()
+        }
+        self.column_values = {
+            column: values for column, values in self._values.items() if column not in INTERNAL_COLUMNS
         }
         if isinstance(searchable, np.ndarray):
             searchable = searchable[order] if len(searchable) == len(names) else searchable
@@ -123,7 +130,7 @@ class Catalogue:
         """
         if column not in self._codes:
             numbers: dict[str, int] = {}
-            codes = [numbers.setdefault(text, len(numbers)) for text in self.columns[column]]
+            codes = [numbers.setdefault(text, len(numbers)) for text in self._values[column].texts]
             self._codes[column] = list(numbers), np.array(codes, np.int32)
         return self._codes[column]
 

@@ -10,7 +10,7 @@ from keras_retrieval.pipelines.files.stored_path import normal
 
 from keras_retrieval.errors import ArgumentError
 
-from ..index_contract.conditions import Condition, parse_conditions
+from ..index_contract.conditions import IN, Condition, parse_conditions
 from ..index_contract.photo_time import time_span
 from .catalogue import Catalogue
 from .errors import BadRequestError
@@ -27,7 +27,7 @@ class PhotoFilter:
         after: earliest time in seconds since 1970; None for no limit. Photos without a time do not satisfy it.
         before: first time that is too late; None for no limit.
         area: south, west, north and east in degrees; west > east crosses the antimeridian. None for no limit.
-        columns: accepted values by column.
+        columns: conditions that a column has one of some values.
         where: further conditions on columns.
         text: part of the name, without regard to case; "" for all.
         searchable: whether only photos of the index satisfy the filter.
@@ -37,7 +37,7 @@ class PhotoFilter:
     after: float | None = None
     before: float | None = None
     area: tuple[float, float, float, float] | None = None
-    columns: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    columns: tuple[Condition, ...] = ()
     where: tuple[Condition, ...] = ()
     text: str = ""
     searchable: bool = False
@@ -54,7 +54,7 @@ class PhotoFilter:
             Their row numbers in the catalogue, ascending.
 
         Raises:
-            BadRequestError: the catalogue has no such column.
+            BadRequestError: a condition does not fit the columns of the catalogue.
         """
         mask = catalogue.searchable.copy() if self.searchable else np.ones(len(catalogue), bool)
         if self.folder:
@@ -67,18 +67,12 @@ class PhotoFilter:
             mask &= catalogue.times < self.before
         if self.area is not None:
             mask &= inside(self.area, catalogue.latitude, catalogue.longitude)
-        for column, values in self.columns:
-            if column not in catalogue.columns:
-                listed = ", ".join(catalogue.columns) or "none"
-                raise BadRequestError(f"The photos have no column {column!r}; their columns: {listed}.")
-            texts, codes = catalogue.codes(column)
-            wanted = set(values)
-            mask &= np.array([text in wanted for text in texts], bool)[codes]
-        for condition in self.where:
+        named = [(f"{COLUMN}{condition.column}", condition) for condition in self.columns]
+        for name, condition in [*named, *(("where", condition) for condition in self.where)]:
             try:
                 mask &= catalogue.matches(condition)
             except ArgumentError as error:
-                raise BadRequestError(f"where: {error}.") from error
+                raise BadRequestError(f"{name}: {error}.") from error
         rows = np.flatnonzero(mask)
         if self.text:
             part, names = normal(self.text).casefold(), catalogue.lower_names
@@ -199,12 +193,16 @@ def _filter(
         parsed = parse_conditions(conditions)
     except ArgumentError as error:
         raise BadRequestError(f"{where('where')}: {error}.") from error
+    try:
+        accepted = [Condition(column, IN, tuple(values)) for column, values in sorted(columns.items())]
+    except ArgumentError as error:
+        raise BadRequestError(f"{where('columns')}: {error}.") from error
     return PhotoFilter(
         folder.strip("/"),
         spans["after"][0] if spans["after"] else None,
         spans["before"][1] if spans["before"] else None,
         None if area is None else _area(area, where("area")),
-        tuple((column, tuple(values)) for column, values in sorted(columns.items())),
+        tuple(accepted),
         tuple(parsed),
         text,
         searchable,

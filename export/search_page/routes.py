@@ -24,12 +24,13 @@ from .searches import search
 from .source import PhotoSource
 from .stack_finder import StackFinder
 from .stacks import Stacks
-from .summaries import MOST_CELLS, summary, times
+from .summaries import MOST_CELLS, summary, times, values
 from .thumbnails import SIDES, Thumbnails
 from .verification import HitVerifier
 
 DOCUMENTS = (
-    "/about.json", "/status.json", "/photos.json", "/names.json", "/row.json", "/summary.json", "/left_out.json"
+    "/about.json", "/status.json", "/photos.json", "/names.json", "/row.json", "/summary.json", "/values.json",
+    "/left_out.json",
 )  # fmt: skip
 STATIC, THUMBNAILS, PHOTOS = "/static/", "/thumbnails/", "/photos/"
 MOST_PHOTOS = 2_000  # of a listing in one response
@@ -96,7 +97,8 @@ class SearchPage:
         self._stacks = StackFinder(source)
         self._documents: Mapping[str, Callable[[Mapping[str, Sequence[str]]], Any]] = dict(
             zip(DOCUMENTS, (
-                self._about, self._status, self._photos, self._names, self._row, self._summary, self._left_out
+                self._about, self._status, self._photos, self._names, self._row, self._summary, self._values,
+                self._left_out,
             ), strict=True)
         )  # fmt: skip
 
@@ -237,6 +239,14 @@ class SearchPage:
         found = summary(catalogue, photos.rows(catalogue), photos.area, cells)
         # The time line belongs to the listing by time, in which a stack is represented by its earliest photo.
         return found | {"version": version, "times": times(catalogue, np.sort(listing.rows))}
+
+    def _values(self, parameters: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """The values of a column with some text in them, which a user can choose from."""
+        catalogue, _, version = self._state()
+        column, part = _last(parameters, "column"), _last(parameters, "part")
+        count = _whole(parameters, "count", 20, 0, MOST_PHOTOS)
+        rows = filter_from_query(parameters).rows(catalogue)
+        return {"version": version, "column": column} | values(catalogue, column, rows, part, count)
 
     def _left_out(self, _: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         left_out = self._source.left_out()

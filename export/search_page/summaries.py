@@ -3,8 +3,11 @@
 from typing import Any
 
 import numpy as np
+from keras_retrieval.pipelines.files.stored_path import normal
 
+from ..index_contract.column_types import NUMBER, TEXT, TEXTS, TIME, texts_of
 from .catalogue import Catalogue
+from .errors import BadRequestError
 from .filters import inside
 from .listings import sorted_rows
 
@@ -125,12 +128,80 @@ def bounds_of(latitude: np.ndarray, longitude: np.ndarray) -> Area:
     return float(latitude.min()), west, float(latitude.max()), east
 
 
-def columns(catalogue: Catalogue, rows: np.ndarray) -> dict[str, list[dict[str, Any]]]:
-    """Counts photos by the values of each column, most frequent first, at most 50 values; empty values are left out."""
-    counted = {}
-    for column in catalogue.columns:
-        texts, codes = catalogue.codes(column)
-        counts = np.bincount(codes[rows], minlength=len(texts))
-        order = [place for place in np.argsort(-counts, kind="stable").tolist() if counts[place] and texts[place]]
-        counted[column] = [{"value": texts[place], "count": int(counts[place])} for place in order[:MOST_VALUES]]
-    return counted
+def columns(catalogue: Catalogue, rows: np.ndarray) -> dict[str, dict[str, Any]]:
+    """Describes the values of each column that can be filtered by.
+
+    Returns:
+        For each column a dict with "type"; "role": "time" for the column of the time line, "latitude" or "longitude"
+        for those of the map, "" otherwise; "count" and "empty", the numbers of photos with and without a value; and
+
+        - of texts and lists of texts "distinct", the number of distinct texts, and "values", the 50 most frequent ones
+          with their "count" of photos;
+        - of numbers and times "range", the least and the greatest value, or None.
+    """
+    return {column: _column(catalogue, column, rows) for column in catalogue.column_values}
+
+
+def values(catalogue: Catalogue, column: str, rows: np.ndarray, part: str, most: int) -> dict[str, Any]:
+    """Finds the values of a column of texts or of lists of texts that contain a part, without regard to case.
+
+    Args:
+        catalogue: the photos.
+        column: name of the column.
+        rows: row numbers of the photos whose values count.
+        part: the part; "" for all values.
+        most: maximum number of values in the answer.
+
+    Returns:
+        A dict with "total", the number of such values, and "values": those that begin with the part first, then by
+        their "count" of photos.
+
+    Raises:
+        BadRequestError: there is no such column, or its values are numbers or times.
+    """
+    if column not in catalogue.column_values:
+        listed = ", ".join(catalogue.column_values) or "none"
+        raise BadRequestError(f"column: the photos have no column {column!r}; their columns: {listed}.")
+    if catalogue.column_values[column].kind not in (TEXT, TEXTS):
+        raise BadRequestError(f"column: {column!r} has numbers or times; only values of texts are listed.")
+    wanted = normal(part).casefold()
+    found = []
+    for text, count in _counts(catalogue, column, rows):
+        place = normal(text).casefold().find(wanted)
+        if place >= 0:
+            found.append((place > 0, -count, text))
+    found.sort()
+    return {"total": len(found), "values": [{"value": text, "count": -count} for _, count, text in found[:most]]}
+
+
+def _column(catalogue: Catalogue, column: str, rows: np.ndarray) -> dict[str, Any]:
+    known = catalogue.column_values[column]
+    empty = int(known.empty[rows].sum())
+    described = {
+        "type": known.kind,
+        "role": catalogue.roles.get(column, ""),
+        "count": len(rows) - empty,
+        "empty": empty,
+    }
+    if known.kind in (NUMBER, TIME):
+        numbers = known.numbers[rows]
+        finite = np.flatnonzero(np.isfinite(numbers))
+        ends = [rows[finite[find(numbers[finite])]] for find in (np.argmin, np.argmax)] if len(finite) else []
+        return described | {"range": [known.texts[row] for row in ends] or None}
+    counts = _counts(catalogue, column, rows)
+    order = sorted(counts, key=lambda one: -one[1])[:MOST_VALUES]
+    return described | {
+        "distinct": len(counts), "values": [{"value": text, "count": count} for text, count in order]
+    }  # fmt: skip
+
+
+def _counts(catalogue: Catalogue, column: str, rows: np.ndarray) -> list[tuple[str, int]]:
+    """The distinct texts of a column, in the order in which they come first, with their numbers of photos."""
+    texts, codes = catalogue.codes(column)
+    photos = np.bincount(codes[rows], minlength=len(texts)).tolist()
+    kind, counts = catalogue.column_values[column].kind, dict[str, int]()
+    for text, count in zip(texts, photos, strict=True):
+        if count:
+            for part in texts_of(kind, text):
+                counts[part] = counts.get(part, 0) + count
+    return list(counts.items())

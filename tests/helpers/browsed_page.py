@@ -13,11 +13,13 @@ from keras_retrieval.pipelines.photos.reader import photo_size
 from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select
 
 from export.http.base_path import below
 from export.http.bodies import BodyLimits
 from export.http.http_server import HttpServer
 from export.http.messages import NOT_FOUND
+from export.index_contract.column_types import TYPES
 from export.index_contract.contract import NeighbourIndex
 from export.indexes.open_index import open_index
 from export.search_page.catalogue import Catalogue
@@ -30,6 +32,8 @@ from tests.helpers.small_index import indexed, random_rows, unit
 HOURGLASS = 20  # seconds that the browser waits for anything
 COUNT, DIMENSIONS = 60, 64
 COPIES = (3, 4, 5)  # photos with one descriptor, which are a stack
+TAGS = ("red", "old, round", "door")
+PARIS = 'Paris, "Île"'
 PLACES = ((51.7548, -1.2544), (40.6892, -74.0445), (35.6586, 139.7454))
 
 
@@ -49,10 +53,20 @@ class DrawnPhotos:
             "latitude": [str(PLACES[number % 3][0] + number / 5000) for number in range(COUNT)],
             "longitude": [str(PLACES[number % 3][1]) for number in range(COUNT)],
             "camera": [("Canon", "Pixel")[number % 2] for number in range(COUNT)],
+            "city": [
+                PARIS if number < 3 else f"Village {number % 20}" if number % 4 else "" for number in range(COUNT)
+            ],
+            "year": [str(1990 + number) if number % 6 else "" for number in range(COUNT)],
+            "seen": [f"2020-01-{1 + number // 2:02}" for number in range(COUNT)],
+            "tags": [
+                json.dumps(["red", "old, round", "door"][: number % 4]) if number % 4 else "" for number in range(COUNT)
+            ],
         }
-        table = work / "table.csv"
-        lines = [f"{name},{','.join(values)}" for name, *values in zip(self.names, *self.columns.values(), strict=True)]
-        table.write_text("\n".join([",".join(["photo", *self.columns]), *lines]), encoding="utf-8")
+        table = work / "table.jsonl"
+        rows = zip(self.names, *self.columns.values(), strict=True)
+        table.write_text(
+            "".join(json.dumps(dict(zip(["photo", *self.columns], row, strict=True))) + "\n" for row in rows)
+        )
         self.opened = open_index(indexed(work, self.rows, self.names, columns=table))
         self.reset()
 
@@ -66,7 +80,8 @@ class DrawnPhotos:
         """Replaces the catalogue by one of some photos."""
         rows = [self.names.index(name) for name in names]
         columns = {column: [values[row] for row in rows] for column, values in self.columns.items()}
-        self.photos = Catalogue(names, columns, np.array([row < searchable for row in rows], bool), version)
+        known = np.array([row < searchable for row in rows], bool)
+        self.photos = Catalogue(names, columns, known, version, self.opened.facts[TYPES])
 
     def index(self) -> NeighbourIndex | None:
         return self.searched
@@ -178,6 +193,10 @@ class User:
 
     def click(self, selector: str) -> None:
         self.shown(selector).click()
+
+    def select(self, selector: str, value: str) -> None:
+        """Chooses an option of a list, by its value."""
+        Select(self.shown(selector)).select_by_value(value)
 
     def says(self, selector: str, text: str) -> str:
         """Waits until an element contains a text."""

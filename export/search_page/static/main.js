@@ -29,7 +29,7 @@ const filters = new Filters();
 const timeline = new Timeline(scrub);
 const map = new PhotoMap({ onArea: takeArea, onPhoto: (name) => change({ open: name }), onError: showError });
 const selection = new Selection({ folder: () => about.folder, onChanged: eachFrame(markTiles), onSearch: (names) => query.takeNames(names) });
-const results = new Results({ onFill: markTile, onShown: () => { element("results-view").scrollTop = 0; } });
+const results = new Results({ onFill: markTile, onNone: () => explain("No photo that can be searched matches the filters.", { searchable: 1 }), onShown: () => { element("results-view").scrollTop = 0; } });
 const viewer = new Viewer({
   sequence: () => (isSearching() ? foundPhotos : allPhotos),
   path: (name) => selection.path(name),
@@ -151,10 +151,23 @@ function showTotal(photos) {
     element("total").textContent = plural(photos ?? 0, "photo");
     element("total-of").textContent = texts.filter(Boolean).join(" ");
   }
+  filters.showCount(hasFilter() ? (photos ?? total ? `${plural(photos ?? total, "photo")} left` : "No photo is left") : "");
   if (isSearching() || total) return;
-  if (hasFilter()) results.problem("No photo matches these filters.", "Remove the filters", () => change(withoutFilter()), { calm: true });
+  if (hasFilter()) explain("No photo matches these filters.", {});
   else if (status?.state === "working") results.problem("The photos are being listed. They appear here as soon as the first is found.", null, null, { calm: true });
   else results.problem(`There is no photo here yet. Put photos into ${about.folder || "the folder of the collection"}: app shows them within seconds; with --no-watch, start it again.`, null, null, { calm: true });
+}
+
+// Says that no photo is left, and then which filters are at fault.
+async function explain(text, parameters) {
+  const say = (sentence, action, changes) => results.problem(sentence, action, () => change(changes), { calm: true });
+  say(text, "Remove the filters", withoutFilter());
+  try {
+    const found = await filters.reason(parameters);
+    if (found && !element("problem").hidden) say(found.text, found.action, found.changes);
+  } catch (error) {
+    if (!(error instanceof AnswerError) && !(error instanceof GoneError)) throw error; // the first sentence stays
+  }
 }
 
 function onRows(changed) {

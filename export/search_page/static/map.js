@@ -3,7 +3,7 @@
 import { isAbort, json, thumbnailAddress } from "./api.js";
 import { count, debounce, eachFrame, element, make, plural } from "./dom.js";
 import { NEAREST, project, View } from "./projection.js";
-import { filterParameters } from "./state.js";
+import { filterParameters, state } from "./state.js";
 
 const CLUSTER = 56; // pixels: closer clusters are shown as one
 const STEP = 80; // pixels that an arrow key moves the map
@@ -61,7 +61,7 @@ export class PhotoMap {
   async ask(area) {
     this.request?.abort();
     const request = (this.request = new AbortController());
-    const parameters = filterParameters(undefined, ["area"]);
+    const parameters = filterParameters({ ...state, area: null });
     if (area) parameters.set("area", area.join(","));
     parameters.set("cells", Math.max(4, Math.round(this.view.width / CLUSTER)));
     try {

@@ -4,7 +4,7 @@ import { base64, GoneError, isAbort, json } from "./api.js";
 import { count, element, eachFrame, fileName, folderName, icon, make, percent, plural, score, shortDate } from "./dom.js";
 import { foundBox, isPart } from "./found.js";
 import { isVerified } from "./matches.js";
-import { change, hasFilter, isSearching, searchFilter, state, withoutFilter } from "./state.js";
+import { change, hasFilter, isSearching, searchFilter, state } from "./state.js";
 import { controls, fill, load, tile } from "./tiles.js";
 import { upload } from "./uploads.js";
 
@@ -12,9 +12,9 @@ const FIRST = 100; // results at first; "more" asks for twice as many
 const MOST = 1000;
 
 export class Results {
-  // `onFill` marks a tile as selected or judged; `onActive` is called with the place of the active result.
-  constructor({ onFill, onShown, reasons }) {
-    Object.assign(this, { onFill, onShown, reasons, hits: [], active: -1, k: FIRST, asked: "" });
+  // `onFill` marks a tile as selected or judged; `onNone` is called when the filters leave no photo to search.
+  constructor({ onFill, onNone, onShown, reasons }) {
+    Object.assign(this, { onFill, onNone, onShown, reasons, hits: [], active: -1, k: FIRST, asked: "" });
     this.list = element("results");
     this.slider = element("cut");
     this.slider.oninput = eachFrame(() => this.showCut(this.sliderCut()));
@@ -109,7 +109,7 @@ export class Results {
 
   none() {
     this.say("No photo was found.");
-    if (hasFilter()) this.problem("No photo that can be searched matches the filters.", "Remove the filters", () => change(withoutFilter()), { calm: true });
+    if (hasFilter()) this.onNone();
     else this.problem("The collection has no other photo that can be searched. Add photos to its folder.", null, null, { calm: true });
   }
 

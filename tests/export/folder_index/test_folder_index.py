@@ -15,7 +15,7 @@ from keras_retrieval.pipelines.files.space import DiskSpaceError
 from export.folder_index import folder_index
 from export.folder_index.layout import locked
 from export.folder_index.write_ahead_log import _head_text
-from export.index_contract.contract import Filter
+from export.index_contract.contract import Filter, parse_where
 from export.indexes.index import index
 from export.indexes.open_index import open_index
 from tests.helpers import index_under_search, killed_index_writers
@@ -421,6 +421,44 @@ def test_columns_are_changed_without_descriptors(living):
     ):
         with pytest.raises(ValueError, match=message):
             living.change_columns(names, columns)
+
+
+def test_columns_are_added_while_others_read_and_rebuild(built, tmp_path, monkeypatch):
+    index = open_index(shutil.copytree(built["exact"], tmp_path / "index"))
+    other = open_index(tmp_path / "index")
+    index.add(["new"], ROWS[:1])
+    before = index._snapshot()
+    real = folder_index.build_segment
+
+    def while_building(*arguments):
+        other.add_columns({"late": "number"})
+        other.change_columns(["new", "5.jpg"], {"late": ["1", "2"]})
+        return real(*arguments)
+
+    index.add_columns({"early": "texts"})
+    assert other.facts["columns"] == [*built_columns(before), "early"]
+    monkeypatch.setattr(folder_index, "build_segment", while_building)
+    index.compact()
+    for place in (index, other, open_index(tmp_path / "index")):
+        assert place.facts["column_types"] == {
+            **before.facts.get("column_types", {}),
+            "early": "texts",
+            "late": "number",
+        }
+        assert place.columns(["new", "5.jpg", "6.jpg"])["late"] == ["1", "2", ""]
+        assert place.search(ROWS[:1], 9, where=parse_where(["late >= 2"]))[0].names == ["5.jpg"]
+    assert before.columns(np.array([5])).keys() == {*built_columns(before)}
+    # The same column once more is no change; another type, a reserved or an empty name are refused.
+    version = index.version
+    index.add_columns({"late": "number"})
+    assert index.version == version
+    for types in ({"late": "text"}, {"photo": "text"}, {"": "text"}, {"x": "integer"}):
+        with pytest.raises(ValueError, match=r"'late' as a number, not a text|cannot be named|must be one of"):
+            index.add_columns(types)
+
+
+def built_columns(snapshot):
+    return list(snapshot.segment.facts["columns"])
 
 
 def test_writes_while_a_generation_is_built_are_in_it(built, tmp_path, monkeypatch):

@@ -93,8 +93,16 @@ def test_types_are_given(tmp_path):
         read_column_table(path, NAMES, {"year": "time"})
     with pytest.raises(ColumnTableError, match=r"has no column 'colour'; its columns: tags, year"):
         read_column_table(path, NAMES, {"colour": "text"})
-    with pytest.raises(ValueError, match="the index has no column 'tags'; its columns: year"):
-        read_column_table(path, NAMES, {"year": "text"}, known=True)
+    assert read_column_table(path, NAMES, {"tags": "texts"}, {"year": "text"}).types == {
+        "tags": "texts",
+        "year": "text",
+    }
+    with pytest.raises(
+        ColumnTableError, match=r"line 3: year: 'x' is not a number; the index has this column as a number"
+    ):
+        read_column_table(path, NAMES, {}, {"year": "number"})
+    with pytest.raises(ColumnTableError, match=r"--types year=text: the index has 'year' as a number, which cannot be"):
+        read_column_table(path, NAMES, {"year": "text"}, {"year": "number"})
     assert parse_types(["a=b=number", "c=texts"]) == {"a=b": "number", "c": "texts"}
     for wrong in ("year", "year=int", "=text"):
         with pytest.raises(ValueError, match="--types must have the form COLUMN=TYPE"):

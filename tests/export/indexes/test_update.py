@@ -61,9 +61,71 @@ def test_columns_are_changed_without_descriptors(tmp_path, capsys):
     (tmp_path / "v.csv").write_text("photo,year\n1.jpg,young\n")
     with pytest.raises(ColumnTableError, match=r"v\.csv, line 2: year: 'young' is not a number"):
         update(str(folder), columns=tmp_path / "v.csv")
-    (tmp_path / "v.csv").write_text("photo,age\n1.jpg,3\n")
-    with pytest.raises(ArgumentError, match="the index has no column 'age'; its columns: tags, year"):
-        update(str(folder), columns=tmp_path / "v.csv")
+
+
+def test_a_column_that_the_index_lacks_is_added(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("photo,year\n0.jpg,1999\n1.jpg,2001\n")
+    folder = indexed(tmp_path, random_rows(4), columns=tmp_path / "t.csv")
+    running = open_index(folder)
+    (tmp_path / "u.jsonl").write_text(
+        '{"photo": "0.jpg", "tags": ["red"], "seen": "2017-07", "year": 2000}\n{"photo": "2.jpg", "size": "10"}\n'
+    )
+    update(str(folder), columns=tmp_path / "u.jsonl", types=["size=text"])
+    assert "new columns: seen (time), size (text), tags (texts)" in capsys.readouterr().out
+    values = {
+        "year": ["2000", "2001", "", ""],
+        "seen": ["2017-07", "", "", ""],
+        "size": ["", "", "10", ""],
+        "tags": ['["red"]', "", "", ""],
+    }
+    types = {"year": "number", "seen": "time", "size": "text", "tags": "texts"}
+    for number, place in enumerate((running, open_index(folder), running)):
+        if number == 2:
+            place.compact()
+        assert place.facts["column_types"] == types
+        assert place.columns() == values
+        for conditions, names in (
+            (["tags all red"], ["0.jpg"]),
+            (["tags empty"], ["1.jpg", "2.jpg", "3.jpg"]),
+            (["seen <= 2017"], ["0.jpg"]),
+            (["size not in 10"], ["0.jpg", "1.jpg", "3.jpg"]),
+        ):
+            assert sorted(place.search(random_rows(1), 9, where=parse_where(conditions))[0].names) == names
+    # Photos that are added have the column as well, of the same table.
+    (tmp_path / "w.csv").write_text("photo,colour\n9.jpg,blue\n0.jpg,red\n")
+    update(str(folder), add=descriptors(tmp_path / "b", random_rows(2), ["9.jpg", "0.jpg"]), columns=tmp_path / "w.csv")
+    assert running.columns(["0.jpg", "9.jpg", "1.jpg"])["colour"] == ["red", "blue", ""]
+    assert running.columns(["0.jpg", "9.jpg"])["size"] == ["", ""]
+    assert running.columns(["0.jpg"])["tags"] == ['["red"]']
+
+
+@pytest.mark.parametrize(
+    ("table", "types", "message"),
+    [
+        (
+            "photo,year\n1.jpg,young\n",
+            [],
+            r"v\.csv, line 2: year: 'young' is not a number; the index has this column as",
+        ),
+        (
+            "photo,age\n1.jpg,3\n0.jpg,x\n",
+            ["age=number"],
+            r"v\.csv, line 3: age: 'x' is not a number; --types age=text",
+        ),
+        ("photo,year\n1.jpg,1\n", ["year=text"], "--types year=text: the index has 'year' as a number"),
+        ("photo,age\n1.jpg,1\n", ["aeg=text"], r"v\.csv has no column 'aeg'; its columns: age"),
+        (None, ["year=text"], "--types needs --columns"),
+    ],
+)
+def test_columns_of_other_types_are_refused_and_change_nothing(tmp_path, table, types, message):
+    (tmp_path / "t.csv").write_text("photo,year\n0.jpg,1999\n1.jpg,2001\n")
+    folder = indexed(tmp_path, random_rows(4), columns=tmp_path / "t.csv")
+    before = open_index(folder).version
+    if table is not None:
+        (tmp_path / "v.csv").write_text(table)
+    with pytest.raises((ColumnTableError, ArgumentError), match=message):
+        update(str(folder), columns=None if table is None else tmp_path / "v.csv", types=types)
+    assert open_index(folder).version == before
 
 
 def test_photos_that_are_replaced_keep_their_columns(tmp_path):

@@ -173,6 +173,34 @@ def test_conditions_find_the_same_photos_as_in_a_folder(tmp_path, place):
             both.add(["x"], rows[:1], {"year": ["x"]})
 
 
+def test_columns_are_added_to_a_collection(tmp_path, place):
+    (tmp_path / "t.csv").write_text("photo,city\n0.jpg,Rome\n")
+    rows = random_rows(6)
+    collection = made(tmp_path, place, rows, columns=tmp_path / "t.csv")
+    running = open_index(place)
+    collection.add_columns({"year": "number", "tags": "texts"})
+    collection.change_columns(["1.jpg"], {"year": [1999], "tags": [["red", "blue"]]})
+    running._read_at -= 60  # the time after which others' columns are looked for
+    assert running.facts["columns"] == ["city", "year", "tags"]
+    for both in (collection, running, open_index(place)):
+        assert both.columns(["0.jpg", "1.jpg"]) == {
+            "city": ["Rome", ""], "year": ["", "1999"], "tags": ["", '["red", "blue"]']
+        }  # fmt: skip
+        for conditions, names in (
+            (["year empty"], ["0.jpg", "2.jpg", "3.jpg", "4.jpg", "5.jpg"]),
+            (["year < 2000"], ["1.jpg"]),
+            (["tags all red"], ["1.jpg"]),
+            (["tags not in red"], ["0.jpg", "2.jpg", "3.jpg", "4.jpg", "5.jpg"]),
+            (["city = Rome"], ["0.jpg"]),
+        ):
+            assert sorted(both.search(rows[:1], 9, where=parse_where(conditions))[0].names) == names, conditions
+    with pytest.raises(ValueError, match="the index has 'year' as a number, not a text"):
+        collection.add_columns({"year": "text"})
+    with pytest.raises(ValueError, match="has no room for the column 'c0'"):
+        collection.add_columns({f"c{number}": "text" for number in range(40)})
+    assert collection.facts["columns"] == ["city", "year", "tags"]
+
+
 def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path, place):
     collection, rows = made(tmp_path, place, random_rows(20)), random_rows(3, seed=3)
     bad = rows.copy()

@@ -8,7 +8,7 @@ from export.search_page.errors import BadRequestError
 from export.search_page.filters import PhotoFilter, filter_from_document, filter_from_query, inside
 from export.search_page.listings import KEPT, Listings
 from export.search_page.stacks import Stacks
-from export.search_page.summaries import bounds_of, summary
+from export.search_page.summaries import bounds_of, summary, values
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,10 @@ def test_a_document_and_a_query_mean_the_same(photos):
         ({"area": ["1,2,3,nan"]}, "area must be four finite numbers"),
         ({"area": ["3,2,1,4"]}, "south at most north"),
         ({"searchable": ["yes"]}, "searchable must be 0 or 1, got 'yes'."),
-        ({"column.town": ["x"]}, "The photos have no column 'town'; their columns: city."),
+        (
+            {"column.town": ["x"]},
+            "column.town: the index has no column 'town'; its columns: time, ",
+        ),
         ({"where": ["city"]}, "where: city is not a condition"),
         ({"where": ["city > a"]}, "where: 'city > a': > is for numbers and times"),
         ({"where": ["town = a"]}, "where: the index has no column 'town'"),
@@ -205,13 +208,70 @@ def test_a_summary_equals_loops(photos):
     }
     located = [row for row in rows if np.isfinite(photos.latitude[row])]
     assert found["positions"]["count"] == len(located) == sum(cell["count"] for cell in found["positions"]["cells"])
-    assert found["columns"]["city"] == sorted(
-        (
-            {"value": city, "count": sum(photos.columns["city"][row] == city for row in rows)}
-            for city in ("Paris", "Rom")
+    cities = [photos.columns["city"][row] for row in rows]
+    assert found["columns"]["city"] == {
+        "type": "text",
+        "role": "",
+        "count": len(cities) - cities.count(""),
+        "empty": cities.count(""),
+        "distinct": 2,
+        "values": sorted(
+            ({"value": city, "count": cities.count(city)} for city in ("Paris", "Rom")),
+            key=lambda entry: -entry["count"],
         ),
-        key=lambda entry: -entry["count"],
-    )
+    }
+    roles = {column: facts["role"] for column, facts in found["columns"].items()}
+    assert roles == {"city": "", "time": "time", "latitude": "latitude", "longitude": "longitude"}
+
+
+@pytest.fixture(scope="module")
+def typed():
+    """Photos with a column of each type."""
+    columns = {
+        "city": ["Paris", "paris Nord", "", "Rome", "St-Paris"],
+        "year": ["1999", "", "-3.5", "2010", "7"],
+        "seen": ["2017-07", "2017-07-18T10:00:00", "", "2017", "2018"],
+        "tags": ['["red", "door"]', "", '["red"]', '["a, b"]', '["red", "a, b"]'],
+        "none": [""] * 5,
+        "bytes": ["1"] * 5,
+    }
+    return Catalogue(list("abcde"), columns, types={"year": "number", "seen": "time", "tags": "texts"})
+
+
+def test_a_summary_describes_columns_by_their_type(typed):
+    found = summary(typed, np.arange(5), None, 1)["columns"]
+    assert {column: (facts["type"], facts["count"], facts["empty"]) for column, facts in found.items()} == {
+        "city": ("text", 4, 1), "year": ("number", 4, 1), "seen": ("time", 4, 1), "tags": ("texts", 4, 1),
+        "none": ("text", 0, 5),
+    }  # fmt: skip
+    assert found["year"]["range"] == ["-3.5", "2010"]
+    assert found["seen"]["range"] == ["2017", "2018"]
+    assert found["tags"]["values"] == [
+        {"value": "red", "count": 3}, {"value": "a, b", "count": 2}, {"value": "door", "count": 1}
+    ]  # fmt: skip
+    assert (found["tags"]["distinct"], found["none"]["distinct"], found["none"]["values"]) == (3, 0, [])
+    assert summary(typed, np.array([2]), None, 1)["columns"]["seen"]["range"] is None
+
+
+def test_values_that_begin_with_a_text_come_first(typed):
+    rows = np.arange(5)
+    found = values(typed, "city", rows, "PARIS", 2)
+    assert found == {"total": 3, "values": [{"value": "Paris", "count": 1}, {"value": "paris Nord", "count": 1}]}
+    assert values(typed, "tags", rows, "", 1) == {"total": 3, "values": [{"value": "red", "count": 3}]}
+    assert values(typed, "tags", np.array([3]), "", 9)["values"] == [{"value": "a, b", "count": 1}]
+    assert values(typed, "none", rows, "x", 9) == {"total": 0, "values": []}
+    with pytest.raises(BadRequestError, match="column: the photos have no column 'bytes'; their columns: city, year"):
+        values(typed, "bytes", rows, "", 9)
+    with pytest.raises(BadRequestError, match="'year' has numbers or times"):
+        values(typed, "year", rows, "", 9)
+
+
+def test_accepted_values_are_of_the_type_of_their_column(typed):
+    assert filter_from_query({"column.tags": ["red"]}).rows(typed).tolist() == [0, 2, 4]
+    assert filter_from_query({"column.year": ["1999.0", ""]}).rows(typed).tolist() == [0, 1]
+    assert filter_from_query({"column.seen": ["2017-07"]}).rows(typed).tolist() == [0, 1]
+    with pytest.raises(BadRequestError, match=r"column\.year: .*'year' is a number, got soon"):
+        filter_from_query({"column.year": ["soon"]}).rows(typed)
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,12 @@ from export.http.messages import NOT_FOUND
 from export.http.tokens import Token
 from export.index_contract.answers import Answers
 from export.index_contract.calibration import Calibration, Curve
+from export.index_contract.column_types import TYPES
+from export.search_page.catalogue import Catalogue
 from export.search_page.probabilities import Judge
 from export.search_page.sign_in import STYLE, sign_in
 from export.search_page.source import Training
-from tests.helpers.browsed_page import COPIES, COUNT, User, served
+from tests.helpers.browsed_page import COPIES, COUNT, PARIS, User, served
 
 ALONE = COUNT - len(COPIES) + 1  # tiles where stacks are collapsed
 DESKTOP = 1280
@@ -105,8 +107,7 @@ def test_folders_columns_times_and_names_are_filters(user):
     user.grid(COUNT)
     user.shown("#folders [data-folder='b']").click()
     assert {one[0] for one in user.grid(20)} == {"b"}
-    user.click("#columns summary")
-    user.shown("#columns label").click()
+    user.shown(f"{card(user, 'camera')} label").click()
     assert user.grid(10)
     assert user.state()["column.camera"] == ["Canon"]
     user.run("const one = document.getElementById('after'); one.value = '2012-06-01'; one.onchange({ target: one })")
@@ -123,12 +124,170 @@ def test_folders_columns_times_and_names_are_filters(user):
     user.grid(COUNT)
 
 
-def test_no_photo_matches_the_filters(user):
+def test_it_says_which_filters_leave_no_photo(user):
     user.open(text="nothing")
-    user.says("#problem", "No photo matches these filters.")
+    user.says("#problem", "No photo matches “nothing”.")
     user.click("#problem button")
     user.grid(ALONE)
     user.hidden("#problem")
+    user.open(("from.year", "2050"), ("column.camera", "Canon"), stacks=0)
+    user.says("#problem", "No photo matches “year from 2050”.")
+    user.click("#problem button")
+    user.grid(COUNT // 2)
+    assert "from.year" not in user.state()
+    user.open(("to.year", "1991"), ("none.camera", "Pixel"), text="photo 01")
+    user.says("#problem", "Each filter leaves photos, but no photo matches all of them.")
+    user.click("#problem button")
+    user.grid(ALONE)
+
+
+def card(user, column):
+    """Opens the card of a column, and returns the selector of its part."""
+    part = f"#columns details:has([role=group][aria-label='{column}'])"
+    if not user.run("return document.querySelector(arguments[0]).open", part):
+        user.click(f"{part} summary")
+    user.shown(f"{part} .field, {part} input")
+    return part
+
+
+def shows(user, expected):
+    """The grid has the photos that are expected; it makes tiles for those of its first rows."""
+    found = user.grid(len(expected))
+    assert found == expected[: len(found)]
+
+
+def rows_where(user, condition):
+    """Names of the photos whose values satisfy a condition."""
+    values = user.service.source.columns
+    return [name(row) for row in range(COUNT) if condition({column: texts[row] for column, texts in values.items()})]
+
+
+def test_texts_are_any_or_none_of_some_values(user):
+    user.open(stacks=0)
+    user.grid(COUNT)
+    part = card(user, "city")
+    boxes = user.browser.find_elements(By.CSS_SELECTOR, f"{part} [type=checkbox]")
+    assert len(boxes) == 12
+    first = boxes[1].get_attribute("value")
+    boxes[1].send_keys(Keys.SPACE)
+    expected = rows_where(user, lambda photo: photo["city"] == first)
+    shows(user, expected)
+    # A value is typed in other letters than the photos have it.
+    field = user.shown(f"{part} input[type=search]")
+    field.send_keys("paris", Keys.ENTER)
+    expected = rows_where(user, lambda photo: photo["city"] in (first, PARIS))
+    shows(user, expected)
+    assert user.state()["column.city"] == [first, PARIS]
+    user.select(f"{part} select", "none")
+    expected = rows_where(user, lambda photo: photo["city"] not in (first, PARIS))
+    shows(user, expected)
+    assert user.state()["none.city"] == [first, PARIS]
+    field.send_keys("Atlantis", Keys.ENTER)
+    user.says(f"{part} .card > p", "No photo has “Atlantis”.")
+    user.select(f"{part} select[id$=has]", "0")
+    expected = rows_where(user, lambda photo: not photo["city"])
+    shows(user, expected)
+
+
+def test_suggestions_complete_a_value(user):
+    user.open()
+    user.grid(ALONE)
+    part = card(user, "city")
+    user.shown(f"{part} input[type=search]").send_keys("vill")
+    suggested = user.until(lambda: [
+        one.get_attribute("value") for one in user.browser.find_elements(By.CSS_SELECTOR, f"{part} datalist option")
+    ])  # fmt: skip
+    assert set(suggested) <= {*user.service.source.columns["city"]}
+    # A suggestion that is taken comes as one input event without a type of typing.
+    user.run(
+        "const one = document.querySelector(arguments[0]); one.value = arguments[1]; "
+        "one.dispatchEvent(new InputEvent('input', { inputType: 'insertReplacementText' }))",
+        f"{part} input[type=search]", suggested[-1],
+    )  # fmt: skip
+    user.says("#chips", f"city: {suggested[-1]}")
+
+
+def test_lists_are_any_all_or_none_of_some_values(user):
+    user.open(("column.tags", "red"), ("column.tags", "door"), stacks=0)
+    for mode, test in (("any", any), ("all", all), ("none", lambda found: not any(found))):
+        part = card(user, "tags")
+        user.select(f"{part} select", mode)
+        expected = rows_where(user, lambda photo, test=test: test(one in photo["tags"] for one in ("red", "door")))
+        shows(user, expected)
+
+
+def test_numbers_and_times_are_ranges(user):
+    user.open(stacks=0)
+    user.grid(COUNT)
+    year, seen = card(user, "year"), card(user, "seen")
+    user.says(f"{year} .card", "1991 to 2049")
+    user.shown(f"{year} input").send_keys("2007.5", Keys.TAB)
+    expected = rows_where(user, lambda photo: photo["year"] >= "2008")
+    shows(user, expected)
+    user.run(
+        "const one = document.querySelector(arguments[0]); one.value = '2020-01-14'; one.onchange()",
+        f"{seen} .field:nth-child(2) input",
+    )
+    expected = rows_where(user, lambda photo: photo["year"] >= "2008" and photo["seen"] <= "2020-01-14")
+    shows(user, expected)
+    assert user.state()["from.year"] == ["2007.5"]
+    assert user.state()["to.seen"] == ["2020-01-14"]
+    user.says("#chips", "seen to January 14, 2020")
+    user.shown(f"{year} .field:nth-child(2) input").send_keys("1995", Keys.TAB)
+    user.says(f"{year} .card > p[role=status]", "From is after To, which no photo can be.")
+
+
+def test_conditions_restrict_every_search(user):
+    state = (("column.tags", "door"), ("from.year", "2000"), ("has.city", "1"))
+    condition = ['"tags" in "door"', '"year" >= "2000"', '"city" not empty']
+    expected = rows_where(user, lambda photo: "door" in photo["tags"] and photo["year"] >= "2000" and photo["city"])
+    user.open(("photo", name(30)), *state)
+    kept = [one for one in expected if one != name(30)]
+    assert {*user.results(len(kept))} == {*kept}
+    user.open(("photo", name(30)), ("box", "5,5,60,60"), *state)
+    user.results(len(kept))
+    user.open(("like", name(30)), ("unlike", name(31)), *state)
+    user.results(len([one for one in kept if one != name(31)]))
+    assert [sorted(one["filter"]["where"]) for one in user.service.searches] == [sorted(condition)] * 3
+    user.open(("photo", name(30)), ("from.year", "2050"))
+    user.says("#problem", "No photo matches “year from 2050”.")
+
+
+def test_odd_columns_and_values_stay_what_they_are(user):
+    source = user.service.source
+    odd = ["__proto__", "constructor.name", 'a "b" = c, d', "10"]
+    values = ['"', "a, b", "in x", "\n", "\\", "<b>", "", "é"]
+    columns = {column: [values[row % len(values)] for row in range(COUNT)] for column in odd}
+    source.photos = Catalogue(source.names, columns, version="odd")
+    for column, value in zip(odd, values, strict=False):
+        user.open((f"column.{column}", value), stacks=0)
+        shows(user, [name(row) for row in range(COUNT) if values[row % len(values)] == value])
+    state = [(f"{kind}.{column}", value) for kind in ("column", "all", "none") for column in odd for value in values]
+    user.open(*state)
+    user.run("document.getElementById('text').value = 'photo'; document.getElementById('text').oninput()")
+    user.until(lambda: user.state().pop("text", None))  # the page has written its address anew
+    found = [(key, value) for key, values in user.state().items() for value in values if key != "text"]
+    assert sorted(found) == sorted(state)
+    user.may_log = "400"
+    user.open(("from.__proto__", "1"))
+    user.says("#problem", ">= is for numbers and times")
+
+
+def test_photos_without_a_time_or_a_place(user):
+    source = user.service.source
+    columns = source.columns | {
+        "time": [text if row % 3 else "" for row, text in enumerate(source.columns["time"])],
+        "latitude": [text if row % 4 else "" for row, text in enumerate(source.columns["latitude"])],
+    }
+    source.photos = Catalogue(source.names, columns, version="without", types=source.opened.facts[TYPES])
+    user.open(stacks=0)
+    user.grid(COUNT)
+    user.select("#time-has", "0")
+    user.grid(COUNT // 3)
+    user.select("#place-has", "1")
+    assert user.grid(COUNT // 4) == [name(row) for row in range(0, COUNT, 3) if row % 4]
+    user.says("#chips", "without a time")
+    user.says("#chips", "with a place")
 
 
 def test_stacks_are_collapsed_and_opened(user):
@@ -440,7 +599,7 @@ def test_a_search_within_a_filter(user):
     assert {one[0] for one in user.results(20)} == {"b"}
     user.says("#results-status", "of 20")
     user.open(("photo", name(1)), ("text", "nothing"))
-    user.says("#problem", "No photo that can be searched matches the filters.")
+    user.says("#problem", "No photo matches “nothing”.")
 
 
 def test_the_cut_is_a_line_in_the_ranking(user):

@@ -184,7 +184,7 @@ def test_photos_are_listed_filtered_and_sorted(page):
         ("/photos.json", {"start": "²"}, "start must be a whole number"),
         ("/photos.json", {"stacks": "2"}, "stacks must be 0 or 1"),
         ("/photos.json", {"stack_of": "none.jpg"}, "stack_of: none.jpg is not among the photos."),
-        ("/photos.json", {"column.town": "x"}, "The photos have no column 'town'"),
+        ("/photos.json", {"column.town": "x"}, "column.town: the index has no column 'town'"),
         ("/row.json", {"name": "none.jpg"}, "name: none.jpg is not among the photos."),
         ("/row.json", {}, "name: it is missing"),
         ("/summary.json", {"cells": "0"}, "cells must be a whole number from 1 to 200, got '0'."),

@@ -219,7 +219,7 @@ QUERY = {"photo": "top.jpg"}
         ({"like": ["top.jpg"], "k": True}, "k must be a whole number"),
         ({"like": ["top.jpg"], "k": None}, "k must be a whole number"),
         ({"like": ["top.jpg"], "filter": {"folder": 3}}, "filter.folder must be a string."),
-        ({"like": ["top.jpg"], "filter": {"columns": {"x": []}}}, "The photos have no column 'x'"),
+        ({"like": ["top.jpg"], "filter": {"columns": {"x": []}}}, "column.x: the index has no column 'x'"),
     ],
 )
 def test_wrong_fields_are_named(page, document, message):
