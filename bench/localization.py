@@ -17,7 +17,7 @@ import numpy as np
 
 from bench.photos import DATA, network_file
 from bench.record import recorded
-from pipelines.localization.localize import localize
+from export.localizing.localize import localize
 from pipelines.localization.results import Localized
 from pipelines.sfm.colmap import load_colmap
 from pipelines.sfm.models import model_folders, read_model

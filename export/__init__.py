@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .indexes.index import index as index
     from .indexes.search import search as search
     from .indexes.update import update as update
+    from .localizing.localize import localize as localize
     from .onnx_file.export_onnx import export_onnx as export_onnx
     from .savedmodel.export_saved_model import export_saved_model as export_saved_model
     from .server.serve import serve as serve

@@ -41,7 +41,7 @@ STEPS: dict[str, Step] = {
     "whiten": Step("pipelines.whitening", "Descriptors", "network + matching photos -> network with whitening"),
     "reconstruct": Step("pipelines.sfm", "Structure from motion", "unordered photos -> 3D models"),
     "pairs": Step("pipelines.sfm", "Structure from motion", "photos -> pairs to match, for COLMAP and hloc"),
-    "localize": Step("pipelines.localization", "Structure from motion", "3D models + photos -> poses of their cameras"),
+    "localize": Step("export.localizing", "Structure from motion", "3D models + photos -> poses of their cameras"),
     "clean": Step(
         "pipelines.cleaning", "Training", "one folder per landmark -> the photos that show it, each with its box"
     ),

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from .descriptors.extract import extract as extract
     from .evaluation.evaluate import evaluate as evaluate
     from .gps.positions import positions as positions
-    from .localization.localize import localize as localize
     from .networks.build import build as build
     from .networks.convert import convert as convert
     from .networks.weights import weights as weights

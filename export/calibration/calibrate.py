@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 from keras_retrieval.pipelines.command.kinds import require_package
 from keras_retrieval.pipelines.command.options import takes
+from keras_retrieval.pipelines.local_features.matchers import MUTUAL, matcher_identity, open_matcher
 from keras_retrieval.pipelines.training_tuples.file import read_tuples
 
-from ..index_contract.calibration import FILE, VERIFIED, Calibration, network_of, write_calibration
+from keras_retrieval.errors import ArgumentError
+
+from ..index_contract.calibration import VERIFIED, Calibration, file_name, network_of, write_calibration
 from ..indexes.calibrated import extractor_of
 from ..indexes.open_index import open_index
 from ..indexes.verified_search import FeatureSource, local_features_if_any
@@ -37,6 +40,8 @@ def calibrate(options: CalibrateOptions) -> Calibration:
         The calibration.
 
     Raises:
+        ArgumentError: an option is out of range, or the index has no local features for --matcher.
+        LocalFeaturesError: the matcher is not for these features.
         CalibrationError: too few photos of the tuples are in the index, they are of too few objects, or the descriptors
             do not tell objects apart.
         TuplesError: TUPLES is not a file of tuples.
@@ -50,15 +55,17 @@ def calibrate(options: CalibrateOptions) -> Calibration:
     local = _local_features(options)
     queries = choose_queries(labels, options.queries, options.seed)
     others = options.unlabelled == "others"
-    pairs = collect(index, labels, queries, options.candidates, local, unlabelled=others)
+    matcher = None if local is None else open_matcher(options.matcher, local.facts)
+    pairs = collect(index, labels, queries, options.candidates, local, matcher, unlabelled=others)
     check_pairs(pairs)
     fitted = fit_curves(pairs, options.without_match, options.seed)
     stored = int(index.vectors([]).shape[1])
     facts = _facts(options, pairs, fitted, len(index))
     curves = {name: one.curve for name, one in fitted.items()}
     made_with = None if local is None or VERIFIED not in curves else extractor_of(local.facts)
-    calibration = Calibration(curves, limit_of(pairs), network_of(index.facts, stored), facts, made_with)
-    path = options.output or Path(options.index) / FILE
+    identity = matcher_identity(options.matcher)
+    calibration = Calibration(curves, limit_of(pairs), network_of(index.facts, stored), facts, made_with, identity)
+    path = options.output or Path(options.index) / file_name(identity)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_calibration(path, calibration)
     _print(path, calibration, fitted, compared=local is not None)
@@ -71,6 +78,11 @@ def _local_features(options: CalibrateOptions) -> FeatureSource | None:
     local = local_features_if_any(options.index, options.local)
     if local is not None:
         require_package("pycolmap", "COLMAP", "sfm")
+    elif options.matcher != MUTUAL:
+        raise ArgumentError(
+            f"--matcher matches local features, which {options.index} does not have: extract them with --local xfeat "
+            "and index again, or name their folder of descriptors with --local"
+        )
     return local
 
 

@@ -8,6 +8,7 @@ from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_packa
 from keras_retrieval.pipelines.command.options import Argument, Option, Options
 from keras_retrieval.pipelines.descriptors.folder import described_folder
 from keras_retrieval.pipelines.files.durable import FolderError
+from keras_retrieval.pipelines.local_features.matchers import MATCHER_HELP, MUTUAL, check_matcher
 from keras_retrieval.pipelines.training_tuples.data import TuplesError
 
 from keras_retrieval.errors import ArgumentError
@@ -37,11 +38,16 @@ class CalibrateOptions(Options):
     output: Annotated[
         Path | None,
         Option(
-            f"File to write, for the option --calibration of other steps. By default INDEX/{FILE}, which they find.",
+            f"File to write, for the option --calibration of other steps. By default INDEX/{FILE}, or another name "
+            "with --matcher, which they find.",
             kind=Writes("file", FolderError),
         ),
     ] = None
     local: Annotated[Path | None, Option(LOCAL_FEATURES_HELP, kind=described_folder)] = None
+    matcher: Annotated[
+        str,
+        Option(f"{MATCHER_HELP}. Each matcher has a calibration of its own in the index.", kind=check_matcher),
+    ] = MUTUAL
     verify: Annotated[
         bool,
         Option(
@@ -83,7 +89,7 @@ class CalibrateOptions(Options):
 
         Raises:
             ArgumentError: an option is out of range, a Milvus collection is given without --output, or --local with
-                --no-verify.
+                --no-verify, or --matcher.
             FolderError: the index folder cannot be written.
         """
         super().check()
@@ -93,3 +99,5 @@ class CalibrateOptions(Options):
             Writes("file", FolderError)("calibration", str(Path(self.index) / FILE))
         if self.local is not None and not self.verify:
             raise ArgumentError("--local is for the comparison of local features: leave --no-verify out")
+        if self.matcher != MUTUAL and not self.verify:
+            raise ArgumentError("--matcher is for the comparison of local features: leave --no-verify out")

@@ -8,6 +8,7 @@ import numpy as np
 from keras_retrieval.pipelines.files.components import connected
 from keras_retrieval.pipelines.files.progress import progress
 from keras_retrieval.pipelines.local_features.features import LocalFeatures
+from keras_retrieval.pipelines.local_features.matchers import Matcher
 from keras_retrieval.pipelines.local_features.verification import Verifier
 from keras_retrieval.pipelines.training_tuples.data import Tuples
 
@@ -115,6 +116,7 @@ def collect(
     queries: np.ndarray,
     candidates: int,
     local: FeatureSource | None,
+    matcher: Matcher | None = None,
     *,
     unlabelled: bool,
 ) -> Pairs:
@@ -129,10 +131,11 @@ def collect(
         queries: rows of `labels`, (Q,).
         candidates: number of photos at the beginning of each ranking.
         local: local features of the photos; None to compare descriptors only.
+        matcher: how they are matched; None for mutual nearest neighbours.
         unlabelled: whether photos of the index that are not in `labels` count as photos of other objects; otherwise
             they are left out.
     """
-    known, scales, verifier = labels.known(), Scales(index), None if local is None else Verifier()
+    known, scales, verifier = labels.known(), Scales(index), None if local is None else Verifier(matcher=matcher)
     members = np.bincount(labels.place)
     features, facts = [np.zeros((0, 3))], [np.zeros((0, 5), np.int64)]
     with progress("calibrate", len(queries)) as advance:

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_retrieval.ranking.likely_matches import SAME, nearness, scale_neighbour
 
-from .calibration import Calibration, check_fits, check_local, read_calibration
+from .calibration import MUTUAL, Calibration, check_fits, check_local, read_calibration
 from .contract import Hits, NeighbourIndex
 from .errors import CalibrationError
 
@@ -144,6 +144,8 @@ def open_answers(
     needed: bool = False,
     label: str = "--min-probability",
     local: Mapping[str, Any] | None = None,
+    matcher: Mapping[str, str] = MUTUAL,
+    again: str = "",
 ) -> Answers | None:
     """Opens the calibration of an index, if it has one.
 
@@ -155,6 +157,8 @@ def open_answers(
         needed: whether a calibration is needed anyway, such as one that the user named.
         label: the name of the option.
         local: how the local features that will be compared were made, as `Calibration.local` says it; None for none.
+        matcher: the identity of their matcher.
+        again: further options of the step `calibrate` that are needed, for messages, such as " --matcher lighterglue".
 
     Returns:
         None without a calibration, or with one of another network, which is logged.
@@ -166,13 +170,13 @@ def open_answers(
     needed = needed or min_probability > 0
     if path is None or not path.is_file():
         if needed:
-            raise CalibrationError(no_calibration(place, path))
+            raise CalibrationError(no_calibration(place, path, again))
         return None
     try:
         calibration = read_calibration(path)
         check_fits(calibration, index.facts, int(index.vectors([]).shape[1]), str(path))
         if local is not None:
-            check_local(calibration, local, str(path))
+            check_local(calibration, local, str(path), matcher)
     except CalibrationError as error:
         if needed:
             raise
@@ -184,14 +188,13 @@ def open_answers(
     return Answers(index, calibration)
 
 
-def no_calibration(place: str, path: Path | None) -> str:
-    """The message for an index without the calibration that is needed."""
+def no_calibration(place: str, path: Path | None, again: str = "") -> str:
+    """The message for an index without the calibration that is needed, which `again` says how to make."""
+    missing = f"{place} is not calibrated{' for' if again else ''}{again}: learn its probabilities with"
+    command = f"`keras-retrieval calibrate {place} TUPLES{again}"
     if path is None:
-        return (
-            f"{place} is not calibrated: learn its probabilities with `keras-retrieval calibrate {place} TUPLES "
-            "--output FILE`, and name the file with --calibration"
-        )
-    return f"{place} is not calibrated: learn its probabilities with `keras-retrieval calibrate {place} TUPLES`"
+        return f"{missing} {command} --output FILE`, and name the file with --calibration"
+    return f"{missing} {command}`"
 
 
 def _keys(hits: Hits) -> list[_Key]:

@@ -20,7 +20,9 @@ from .contract import DESCRIPTOR_FACTS
 from .errors import CalibrationError
 
 FILE = "calibration.json"
-"""Name of the file in an index folder."""
+"""Name of the file in an index folder, of local features that are matched as mutual nearest neighbours."""
+MUTUAL = {"name": "mutual"}
+"""The identity of that matcher; those of other matchers have "sha256", see `local_features.matchers`."""
 _KIND, _VERSION = "calibration", 1
 GLOBAL, VERIFIED = "global", "verified"
 """The two curves: without and with the comparison of local features."""
@@ -66,6 +68,7 @@ class Calibration:
         network: the settings of the descriptors (`DESCRIPTOR_FACTS`), and the number of their stored dimensions.
         facts: how it was made and what was measured, for people.
         local: of a verified curve, the "sha256" of the extractor of the local features, their "size" and "features".
+        matcher: of a verified curve, the identity of the matcher of the local features.
     """
 
     curves: Mapping[str, Curve]
@@ -73,6 +76,7 @@ class Calibration:
     network: Mapping[str, Any]
     facts: Mapping[str, Any] = field(default_factory=dict)
     local: Mapping[str, Any] | None = None
+    matcher: Mapping[str, str] = field(default_factory=lambda: dict(MUTUAL))
 
     def probabilities(
         self, similarities: np.ndarray, nearness: np.ndarray, inliers: np.ndarray | None = None
@@ -140,6 +144,15 @@ def network_of(facts: Mapping[str, Any], stored: int) -> dict[str, Any]:
     return {**network, "model": model, "dimensions": facts["dimensions"], "stored": stored}
 
 
+def file_name(matcher: Mapping[str, str]) -> str:
+    """Returns the name of the file in an index folder of the calibration for a matcher of local features.
+
+    Args:
+        matcher: the identity of the matcher; each has a file of its own.
+    """
+    return f"calibration-{matcher['sha256'][:12]}.json" if "sha256" in matcher else FILE
+
+
 def write_calibration(path: Path, calibration: Calibration) -> None:
     """Writes a calibration to a file, which is replaced at once.
 
@@ -156,6 +169,7 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
         "limit": calibration.limit,
         "network": calibration.network,
         "local": calibration.local,
+        "matcher": dict(calibration.matcher),
         **calibration.facts,
     }
     write_file(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
@@ -181,6 +195,7 @@ def read_calibration(path: Path) -> Calibration:
         curves = {name: _curve(name, document["curves"][name]) for name in FEATURES if name in document["curves"]}
         limit, network = float(document["limit"]), dict(document["network"])
         local = None if document.get("local") is None else dict(document["local"])
+        matcher = dict(document.get("matcher", MUTUAL))
     except CalibrationError:
         raise
     except (OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
@@ -188,12 +203,13 @@ def read_calibration(path: Path) -> Calibration:
     sound = all(np.isfinite([curve.intercept, *curve.weights]).all() for curve in curves.values())
     sound &= all(min(curve.weights) >= 0 for curve in curves.values())
     counts = [document.get(key, 0) for key in ("photos", "queries")]
+    sound &= all(type(one) is str for one in matcher.values()) and "name" in matcher
     sound &= all(type(count) is int and count >= 0 for count in counts)
     if GLOBAL not in curves or not sound or not 0 < limit < 1:
         raise CalibrationError(f"{path} is damaged (its numbers): run `keras-retrieval calibrate` again")
-    known = ("kind", "version", "curves", "limit", "network", "local")
+    known = ("kind", "version", "curves", "limit", "network", "local", "matcher")
     facts = {key: value for key, value in document.items() if key not in known}
-    return Calibration(curves, limit, network, facts, local)
+    return Calibration(curves, limit, network, facts, local, matcher)
 
 
 def _curve(name: str, entry: Mapping[str, Any]) -> Curve:
@@ -228,17 +244,27 @@ def check_fits(calibration: Calibration, facts: Mapping[str, Any], stored: int, 
         )
 
 
-def check_local(calibration: Calibration, local: Mapping[str, Any], place: str) -> None:
-    """Checks that the inliers of a calibration are those of the local features of an index.
+def check_local(
+    calibration: Calibration, local: Mapping[str, Any], place: str, matcher: Mapping[str, str] = MUTUAL
+) -> None:
+    """Checks that the inliers of a calibration are those of the local features of an index and of a matcher.
 
     Args:
         calibration: the calibration.
         local: how the local features were made, as `Calibration.local` says it.
         place: the file of the calibration, for the message.
+        matcher: the identity of the matcher.
 
     Raises:
-        CalibrationError: its curve of inliers was learned with local features of another extractor or size.
+        CalibrationError: its curve of inliers was learned with local features of another extractor or size, or with
+            another matcher.
     """
+    if VERIFIED in calibration.curves and dict(calibration.matcher) != dict(matcher):
+        other = "another version of " if calibration.matcher["name"] == matcher["name"] else ""
+        raise CalibrationError(
+            f"{place} was learned for points that are matched by {other}{calibration.matcher['name']}, and not by "
+            f"{matcher['name']}: run `keras-retrieval calibrate` again with the same --matcher"
+        )
     if VERIFIED in calibration.curves and calibration.local is not None and dict(calibration.local) != dict(local):
         raise CalibrationError(
             f"{place} was learned for local features of another extractor or size than those of the index: run "

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from keras_retrieval.pipelines.local_features.matchers import MUTUAL, matcher_identity
+
 from ..index_contract.answers import Answers, open_answers
-from ..index_contract.calibration import FILE
+from ..index_contract.calibration import file_name
 from ..index_contract.contract import NeighbourIndex
 from ..milvus_index.address import is_milvus
 
@@ -27,6 +29,7 @@ def open_calibration(
     *,
     label: str = "--min-probability",
     local: Mapping[str, Any] | None = None,
+    matcher: str = MUTUAL,
 ) -> Answers | None:
     """Opens the calibration of an index, if it has one.
 
@@ -37,6 +40,7 @@ def open_calibration(
         min_probability: the value of --min-probability. Above 0, a calibration is needed.
         label: the name of that option.
         local: how the local features were made that will be compared, `FeatureSource.facts`; None for none.
+        matcher: the value of --matcher; each matcher has a calibration of its own.
 
     Returns:
         None without a calibration, or with one of another network, which is logged.
@@ -44,7 +48,8 @@ def open_calibration(
     Raises:
         CalibrationError: see `open_answers`.
     """
-    file = given or (None if is_milvus(place) else Path(place) / FILE)
+    identity = matcher_identity(matcher)
+    file = given or (None if is_milvus(place) else Path(place) / file_name(identity))
     return open_answers(
         index,
         str(place),
@@ -53,4 +58,6 @@ def open_calibration(
         needed=given is not None,
         label=label,
         local=None if local is None else extractor_of(local),
+        matcher=identity,
+        again="" if matcher == MUTUAL else f" --matcher {matcher}",
     )

@@ -8,7 +8,6 @@ import numpy as np
 from keras_retrieval.pipelines.command.options import takes
 from keras_retrieval.pipelines.descriptors.query_descriptors import describe_queries, list_queries
 from keras_retrieval.pipelines.files.durable import read_manifest, write_file
-from keras_retrieval.pipelines.local_features.matchers import MUTUAL
 from keras_retrieval.pipelines.photos.object_folders import find_objects
 from keras_retrieval.pipelines.photos.query_box import parse_box
 
@@ -74,10 +73,10 @@ def search(options: SearchOptions) -> list[SearchResult]:
     if options.verify:
         local = open_local_features(options.index, options.local)
         verified = VerifiedSearch(local, options.verify, options.matcher)
-    answers = None
-    if options.matcher == MUTUAL:  # whose matches calibrate counts
-        facts = None if local is None else local.facts
-        answers = open_calibration(index, options.index, options.calibration, options.min_probability, local=facts)
+    facts = None if local is None else local.facts
+    answers = open_calibration(
+        index, options.index, options.calibration, options.min_probability, local=facts, matcher=options.matcher
+    )
     described, left_out = describe_queries(index.facts, paths, options.model, box, options.sketch, options.runtime)
     for path, reason in left_out.items():
         print(f"left out: {printable(str(path))}: {reason}")

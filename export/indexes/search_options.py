@@ -105,8 +105,8 @@ class SearchOptions(CustomLayers, RuntimeOption, ObjectOptions):
 
         Raises:
             ArgumentError: an option is out of range, a text of --where is not a condition, --rerank is combined with
-                --where or --exact, --min-probability with --score or --matcher, or --local or --matcher is given
-                without --verify.
+                --where or --exact, --min-probability with --score, or --local or --matcher is given without
+                --verify.
             MethodError: --rerank contains an unknown query-time method, or an invalid value of a method.
         """
         super().check()
@@ -118,7 +118,7 @@ class SearchOptions(CustomLayers, RuntimeOption, ObjectOptions):
             raise ArgumentError("--local is for --verify: give --verify 100, or leave --local out")
         if self.score and self.min_probability:
             raise ArgumentError("--score rates rankings of all photos: leave --min-probability out")
-        check_matching(self.matcher, self.verify, self.min_probability, self.calibration)
+        check_matching(self.matcher, self.verify)
 
     def methods(self) -> list[Step]:
         """Parses the query-time methods of --rerank, in the order in which they are applied.

@@ -29,19 +29,14 @@ LOCAL_HELP = (
 )
 
 
-def check_matching(matcher: str, verify: int, min_probability: float, calibration: Path | None) -> None:
-    """Checks that --matcher is combined with --verify, and not with the options of calibrated probabilities.
+def check_matching(matcher: str, verify: int) -> None:
+    """Checks that --matcher is combined with --verify.
 
     Raises:
         ArgumentError: it is not.
     """
-    if matcher == MUTUAL:
-        return
-    if not verify:
+    if matcher != MUTUAL and not verify:
         raise ArgumentError("--matcher is for --verify: give --verify 100, or leave --matcher out")
-    if min_probability or calibration is not None:
-        label = "--min-probability" if min_probability else "--calibration"
-        raise ArgumentError(f"{label} counts the points that mutual nearest neighbours match: leave --matcher out")
 
 
 class FeatureSource(Protocol):

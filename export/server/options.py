@@ -127,8 +127,8 @@ class ServeOptions(AccessOptions):
 
         Raises:
             ArgumentError: an option is out of range, --base-path is not a path, --photos, --verify, --min-probability
-                or --calibration is given without --index, --local or --matcher without --verify, --matcher together
-                with --min-probability or --calibration, or --photos is not a folder.
+                or --calibration is given without --index, --local or --matcher without --verify, or --photos is not a
+                folder.
         """
         super().check()
         checked_base_path(self.base_path)
@@ -141,7 +141,7 @@ class ServeOptions(AccessOptions):
         for label, value in {"min-probability": self.min_probability, "calibration": self.calibration}.items():
             if value and self.index is None:
                 raise ArgumentError(f"--{label} is for the photos of --index: give both")
-        check_matching(self.matcher, self.verify, self.min_probability, self.calibration)
+        check_matching(self.matcher, self.verify)
         if self.photos is not None and not self.photos.is_dir():
             raise ArgumentError(
                 f"--photos {self.photos} {'is not a folder' if self.photos.exists() else 'does not exist'}"
@@ -203,9 +203,16 @@ def server_settings(options: ServeOptions, index: NeighbourIndex | None) -> Serv
     if options.index is not None and options.verify:
         local = open_local_features(options.index, options.local)
         verifier = VerifiedSearch(local, options.verify, options.matcher)
-    if options.index is not None and index is not None and options.matcher == MUTUAL:  # whose matches calibrate counts
+    if options.index is not None and index is not None:
         facts = None if local is None else local.facts
-        answers = open_calibration(index, options.index, options.calibration, options.min_probability, local=facts)
+        answers = open_calibration(
+            index,
+            options.index,
+            options.calibration,
+            options.min_probability,
+            local=facts,
+            matcher=options.matcher,
+        )
         judge = None if answers is None else Judge(answers, options.min_probability)
     return ServerSettings(
         host=options.host,

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..files.durable import fingerprint
+from ..local_features.extractors import extractor_identity
+from ..local_features.matchers import matcher_identity
 from ..networks.files import model_identity
 from .options import EvaluateOptions
 
@@ -26,7 +28,7 @@ def setting_of(options: EvaluateOptions) -> Setting:
 
     Returns:
         A dict, serialisable as JSON, with the options except `output` and `replace`; paths are absolute, and the model
-        is given by its identity, see `networks.files.model_identity`.
+        is given by its identity, see `networks.files.model_identity`; so are extractor and matcher of local features.
     """
     setting = {name: value for name, value in options.facts().items() if name not in ("output", "replace")}
     for name in ("photos", "gnd", "distractors"):
@@ -34,6 +36,9 @@ def setting_of(options: EvaluateOptions) -> Setting:
             setting[name] = str(Path(setting[name]).resolve())
     if options.model:
         setting["model"] = model_identity(options.model)
+        if options.verify:
+            setting["local"] = extractor_identity(options.local)
+            setting["matcher"] = matcher_identity(options.matcher)
     return setting
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from keras_retrieval.errors import printable
 
 from ..command.kinds import require_package
+from ..files.durable import sha256_of
 from .errors import LocalFeaturesError
 from .extractors import XFEAT
 from .features import LocalFeatures
@@ -47,6 +48,24 @@ def check_matcher(label: str, value: Any) -> None:
         )
     if name.endswith(".onnx"):
         require_package("onnxruntime", "ONNX Runtime", "onnx")
+
+
+def matcher_identity(name: str) -> dict[str, str]:
+    """Returns the identity of a matcher: "name", and of a network the "sha256" of its file.
+
+    Args:
+        name: as for `open_matcher`. LighterGlue is "lighterglue" wherever its weights are read from.
+
+    Raises:
+        MissingExtraError: the package with LighterGlue's weights is not installed.
+    """
+    from keras_retrieval.local_features.weights import LIGHTERGLUE as NETWORK
+    from keras_retrieval.local_features.weights import published_weights
+
+    if name == MUTUAL:
+        return {"name": MUTUAL}
+    path = published_weights(NETWORK) if name == LIGHTERGLUE else Path(name)
+    return {"name": path.stem if path.suffix == ".onnx" else LIGHTERGLUE, "sha256": sha256_of(path)}
 
 
 def open_matcher(name: str, facts: Mapping[str, Any]) -> Matcher | None:

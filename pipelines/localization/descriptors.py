@@ -1,11 +1,13 @@
 """Reads the descriptors of a model's photos, and finds the photos that are most similar to queries."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+
+from keras_retrieval.ranking.nearest import nearest
 
 from ..descriptors.folder import KIND, VERSION, described_folder, read_descriptors
 from ..files.durable import FolderError, kind_of, read_json, read_manifest
@@ -16,6 +18,33 @@ from ..sfm.work_folder import OPTIONS
 from .errors import LocalizationError
 
 REPORT = "report.json"
+
+
+class DescribedPhotos(Protocol):
+    """Photos with descriptors, among which those that are most similar to queries are found."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of the photos."""
+        ...
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """How the descriptors were computed, as in the manifest of a folder of descriptors."""
+        ...
+
+    def nearest(self, rows: np.ndarray, among: Collection[str], count: int) -> list[list[str]]:
+        """Finds the photos that are most similar to queries.
+
+        Args:
+            rows: the descriptors of the queries, (Q, D) float32.
+            among: the names of the photos that may be found; others may be named, too.
+            count: the largest number of photos for a query.
+
+        Returns:
+            For each query the names of the most similar photos, the most similar first.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -32,9 +61,15 @@ class PhotoDescriptors:
     rows: np.ndarray
     facts: Mapping[str, Any]
 
+    def nearest(self, rows: np.ndarray, among: Collection[str], count: int) -> list[list[str]]:
+        """Finds the photos that are most similar to queries, see `DescribedPhotos`."""
+        kept = [place for place, name in enumerate(self.names) if name in among]
+        order, _ = nearest(rows, self.rows[kept], count)
+        return [[self.names[kept[place]] for place in near] for near in order.tolist()]
+
 
 def described_photos(label: str, value: Any) -> None:
-    """The kind of the argument INDEX: a folder that `reconstruct` or `extract` wrote.
+    """The kind of a folder that `reconstruct` or `extract` wrote.
 
     Raises:
         FolderError: it is not one.
@@ -49,8 +84,8 @@ def described_photos(label: str, value: Any) -> None:
         return
     if kind_of(folder) != KIND:
         raise FolderError(
-            f"{folder} is neither a folder that `keras-retrieval reconstruct` wrote nor one with descriptors: give one "
-            "of these, such as the folder of descriptors that an index was made from"
+            f"{folder} is neither an index, nor a folder that `keras-retrieval reconstruct` wrote, nor one with "
+            "descriptors: give one of these"
         )
     read_manifest(folder, kind=KIND, version=VERSION)
 
@@ -98,7 +133,7 @@ def read_photo_descriptors(folder: Path) -> PhotoDescriptors:
     return PhotoDescriptors(list(found), rows, facts)
 
 
-def require_described(described: PhotoDescriptors, photos: Sequence[str], folder: Path, model: Path) -> None:
+def require_described(described: DescribedPhotos, photos: Sequence[str], place: str, model: Path) -> None:
     """Checks that photos of a model are described.
 
     Raises:
@@ -106,6 +141,6 @@ def require_described(described: PhotoDescriptors, photos: Sequence[str], folder
     """
     if set(photos).isdisjoint(described.names):
         raise LocalizationError(
-            f"{folder} describes no photo of the model {model}: give the descriptors of the photos that were "
+            f"{place} describes no photo of the model {model}: give the descriptors of the photos that were "
             "reconstructed"
         )

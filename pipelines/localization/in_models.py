@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from keras_retrieval.errors import ArgumentError, first_line
-from keras_retrieval.ranking.nearest import nearest
 
 from ..descriptors.query_descriptors import describe_queries
 from ..files.progress import progress
@@ -19,9 +18,8 @@ from ..sfm.feature_kinds import SIFT, extraction_settings, open_database
 from ..sfm.learned_features import SMALLEST_COSINE
 from ..sfm.models import ColmapModel, ImageNames, model_folders, read_model, usable_models, warn_of_empty
 from .cameras import AUTO, OF_MODEL, Camera, camera_of_photos, parse_camera
-from .descriptors import PhotoDescriptors, read_photo_descriptors, require_described
+from .descriptors import DescribedPhotos, require_described
 from .mapped_features import MappedPhotos, database_of
-from .options import LocalizeOptions
 from .pose import Pose, PoseSettings, estimate_pose, match_points
 from .query_features import QueryFeatures, QueryPhoto, extraction_of
 from .results import Localized
@@ -31,6 +29,29 @@ _LIMITS = {True: (0.75, 0.8), False: (SMALLEST_COSINE, None)}
 radians, and Lowe's ratio), and those of `reconstruct` for other features."""
 
 _Place = tuple[int, int]  # the number of a model, and the ID of an image in it
+
+
+@dataclass(frozen=True)
+class LocalizerSettings:
+    """How queries are localised; see the options of the command `localize`.
+
+    Attributes:
+        neighbours: number of photos of the model with which a query is matched.
+        camera: the value of the option --camera.
+        min_inliers: smallest number of inliers of a pose.
+        error: largest reprojection error in pixels of a photo with a longest side of 1,024 pixels.
+        seed: random seed of RANSAC.
+        network: the network of the descriptors; None for the one that they name.
+        runtime: the runtime of the network.
+    """
+
+    neighbours: int
+    camera: str
+    min_inliers: int
+    error: float
+    seed: int
+    network: str | None
+    runtime: str
 
 
 @dataclass(frozen=True)
@@ -49,40 +70,45 @@ class OpenModels:
     database: Database
     extraction: dict[str, Any]
     photos: dict[str, list[_Place]]
-    described: PhotoDescriptors | None
+    described: DescribedPhotos | None
 
 
-def open_models(options: LocalizeOptions) -> OpenModels:
-    """Opens the models, their database and the descriptors of their photos.
+def open_models(model: Path, database: Path | None, index: str, described: DescribedPhotos | None) -> OpenModels:
+    """Opens models and their database.
+
+    Args:
+        model: the folder of a model, or of several.
+        database: the value of the option --database.
+        index: the folder or address of the described photos, in which the database is looked for, too.
+        described: the described photos; None to match queries with all photos.
 
     Raises:
         ModelError: there is no model, a model is damaged, or has no registered photo.
-        LocalizationError: INDEX describes no photo of the models, or there is no database.
-        FolderError: INDEX is damaged.
+        LocalizationError: no photo of the models is described, or there is no database.
+        FolderError: the stored options of the extraction of features are damaged.
         ReconstructionError: the database is damaged.
     """
-    folders = model_folders(options.model)
+    folders = model_folders(model)
     if not folders:
         raise ModelError(
-            f"{options.model} contains no COLMAP model: give a folder with cameras.bin, images.bin and points3D.bin, "
+            f"{model} contains no COLMAP model: give a folder with cameras.bin, images.bin and points3D.bin, "
             "or the same as .txt"
         )
-    warn_of_empty(folders, options.model)
+    warn_of_empty(folders, model)
     models = list(usable_models(map(read_model, folders)))
     if not models:
-        raise ModelError(f"{options.model}: its models have no registered image: give another folder")
-    path = database_of(options.model, options.database, options.index)
+        raise ModelError(f"{model}: its models have no registered image: give another folder")
+    path = database_of(model, database, Path(index))
     extraction = extraction_of(path)
-    database = open_database(path, extraction)
-    described = read_photo_descriptors(options.index) if options.neighbours else None
+    opened = open_database(path, extraction)
     names = ImageNames(None if described is None else described.names)
     photos: dict[str, list[_Place]] = defaultdict(list)
-    for number, model in enumerate(models):
-        for image, name in names.photos_of(model).items():
+    for number, one in enumerate(models):
+        for image, name in names.photos_of(one).items():
             photos[name].append((number, image))
     if described is not None:
-        require_described(described, list(photos), options.index, options.model)
-    return OpenModels(models, database, extraction, dict(photos), described)
+        require_described(described, list(photos), index, model)
+    return OpenModels(models, opened, extraction, dict(photos), described)
 
 
 class Localizer:
@@ -90,15 +116,15 @@ class Localizer:
 
     Args:
         models: the models.
-        options: the options of the command.
+        settings: how queries are localised.
     """
 
-    def __init__(self, models: OpenModels, options: LocalizeOptions) -> None:
-        self._models, self._options = models, options
+    def __init__(self, models: OpenModels, settings: LocalizerSettings) -> None:
+        self._models, self._settings = models, settings
         self._mapped = [MappedPhotos(model, models.database) for model in models.models]
         self.extraction = models.extraction
         sift = extraction_settings(self.extraction)["kind"] == SIFT
-        self._settings = PoseSettings(*_LIMITS[sift], options.error, options.seed)
+        self._pose_settings = PoseSettings(*_LIMITS[sift], settings.error, settings.seed)
 
     def localize(
         self, queries: Mapping[Path, Camera | None], left_out: Mapping[Path, str], features: QueryFeatures
@@ -137,20 +163,18 @@ class Localizer:
         rows, reasons = describe_queries(
             described.facts,
             paths,
-            self._options.network,
+            self._settings.network,
             None,
             None,
-            self._options.runtime,
+            self._settings.runtime,
             option="--network",
-            described="folder of descriptors",
-            again="extract again with --replace",
+            described="descriptors",
+            again="describe the photos again",
         )
-        kept = [place for place, name in enumerate(described.names) if name in photos]
-        names = [described.names[place] for place in kept]
         if not rows:
             return {}, reasons
-        order, _ = nearest(np.stack(list(rows.values())), described.rows[kept], self._options.neighbours)
-        return {path: [names[row] for row in near] for path, near in zip(rows, order.tolist(), strict=True)}, reasons
+        found = described.nearest(np.stack(list(rows.values())), photos.keys(), self._settings.neighbours)
+        return dict(zip(rows, found, strict=True)), reasons
 
     def _one(self, path: Path, given: Camera | None, features: QueryFeatures, neighbours: Sequence[str]) -> Localized:
         """Localises one query; an error costs only this query."""
@@ -167,9 +191,9 @@ class Localizer:
         if not poses:
             return Localized(path, neighbours=shown, reason="its features match no 3D points of the model")
         number, best = max(poses, key=lambda found: found[1].inliers)
-        if best.inliers < self._options.min_inliers:
+        if best.inliers < self._settings.min_inliers:
             reason = (
-                f"{best.inliers} 3D points agree with the best pose, and --min-inliers is {self._options.min_inliers}"
+                f"{best.inliers} 3D points agree with the best pose, and --min-inliers is {self._settings.min_inliers}"
             )
             return Localized(path, neighbours=shown, reason=reason)
         return Localized(path, best, self._models.models[number].folder, shown)
@@ -184,13 +208,13 @@ class Localizer:
 
     def _pose(self, query: QueryPhoto, given: Camera | None, number: int, images: Sequence[int]) -> Pose | None:
         photos = [self._mapped[number].read(image) for image in images]
-        rows, points, places = match_points(query.descriptors, photos, self._settings)
+        rows, points, places = match_points(query.descriptors, photos, self._pose_settings)
         best = None
         for camera, known in self._cameras(query, given, number, images):
-            pose = estimate_pose(query.keypoints[rows], points, places, camera, self._settings, known=known)
+            pose = estimate_pose(query.keypoints[rows], points, places, camera, self._pose_settings, known=known)
             if pose is not None and (best is None or pose.inliers > best.inliers):
                 best = pose
-            if best is not None and best.inliers >= self._options.min_inliers:
+            if best is not None and best.inliers >= self._settings.min_inliers:
                 break
         return best
 
@@ -202,7 +226,7 @@ class Localizer:
         Raises:
             ArgumentError: the given camera is for photos of another size.
         """
-        option = self._options.camera
+        option = self._settings.camera
         if given is None and option not in (AUTO, OF_MODEL):
             given = parse_camera(option)
         if given is not None:

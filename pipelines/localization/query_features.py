@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..local_features.extractors import XFEAT
+from ..local_features.extractors import XFEAT, extractor_identity
+from ..sfm.brought_matches import BROUGHT
 from ..sfm.colmap import Database, load_colmap
 from ..sfm.feature_kinds import COUNTS, SIFT, extraction_settings, open_database
 from ..sfm.options import ReconstructOptions
@@ -44,21 +45,34 @@ def extraction_of(database: Path) -> dict[str, Any]:
 
     Raises:
         FolderError: the file of the options is damaged.
-        LocalizationError: the file of the extractor no longer exists.
+        LocalizationError: the file of the extractor no longer exists or has changed, or the features were brought.
     """
     options = database.with_name(OPTIONS)
     if options.is_file():
         found = read_options(options)
-        extractor = extraction_settings(found)["kind"]
-        if extractor not in (SIFT, XFEAT) and not Path(extractor).is_file():
-            raise LocalizationError(
-                f"the features of {database} were made with {extractor}, which no longer exists: put it back"
-            )
+        _check_extractor(extraction_settings(found)["kind"], found.get("sha256"), database)
         return found
     size = ReconstructOptions.__dataclass_fields__["size"].default
     default = {"features": SIFT, "feature_count": COUNTS[True], "size": size}
     log.warning(f"{options} does not exist: the queries' features are extracted with the defaults of `reconstruct`")
     return default
+
+
+def _check_extractor(kind: str, expected: str | None, database: Path) -> None:
+    if kind == BROUGHT:
+        raise LocalizationError(
+            f"the features of {database} were brought from another database, and are not known how to be made for a "
+            "query: reconstruct with --features sift, xfeat or a file"
+        )
+    if kind not in (SIFT, XFEAT) and not Path(kind).is_file():
+        raise LocalizationError(
+            f"the features of {database} were made with {kind}, which no longer exists: put it back"
+        )
+    if kind != SIFT and expected is not None and extractor_identity(kind)["sha256"] != expected:
+        raise LocalizationError(
+            f"the features of {database} were made with another version of {kind}: put that file back, or reconstruct "
+            "in a new folder"
+        )
 
 
 @contextmanager

@@ -227,7 +227,16 @@ def is_upright(image: ImageFile) -> bool:
     Args:
         image: a photo that `formats.open_photo` opened.
     """
-    return _turn(image, exif=True) is None
+    return turn_to_upright(image) is None
+
+
+def turn_to_upright(image: ImageFile) -> Transpose | None:
+    """Returns the transposition by which `read_photo` turns the stored pixels of an open photo; None for none.
+
+    Args:
+        image: a photo that `formats.open_photo` opened.
+    """
+    return _turn(image, exif=True)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import Any
 from keras_retrieval.errors import ArgumentError
 
 from ..local_features.errors import LocalFeaturesError
-from ..local_features.extractors import XFEAT, Extractor, check_extractor
+from ..local_features.extractors import XFEAT, Extractor, check_extractor, extractor_identity
+from .brought_matches import BROUGHT
 from .colmap import Database
 from .learned_features import LearnedDatabase, open_features
 
@@ -32,6 +33,25 @@ def check_features(label: str, value: Any) -> None:
         )
     if value != SIFT:
         check_extractor(label, value)
+
+
+def settings_to_store(options: Mapping[str, Any], database: Path | None) -> dict[str, Any]:
+    """Returns what a run stores in options.json: on what its features depend.
+
+    Args:
+        options: the values of the options --features, --feature-count and --size.
+        database: the value of --database.
+
+    Returns:
+        The options, of an extractor also the SHA-256 of its file. "features" is `BROUGHT` with a database.
+
+    Raises:
+        MissingExtraError: XFeat's package is not installed.
+    """
+    if database is not None:
+        return {**options, "features": BROUGHT}
+    kind = options["features"]
+    return dict(options) if kind == SIFT else {**options, "sha256": extractor_identity(kind)["sha256"]}
 
 
 def open_database(path: Path, extraction: Mapping[str, Any], extractor: Extractor | None = None) -> Database:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..files.components import connected
-from ..files.durable import fingerprint, read_json, write_file
+from ..files.durable import fingerprint, read_json, sha256_of, write_file
 from .candidate_pairs import all_pairs, bridged_pairs, nearest_pairs, vocabulary_pairs
 from .colmap import Database, Pair
 from .descriptors import descriptor_settings
@@ -76,11 +76,35 @@ def match_in_rounds(
     return _counts(rounds, database, options.min_inliers)
 
 
+def match_brought(
+    database: Database, pairs: Sequence[Pair], options: ReconstructOptions, nearness: Nearness | None = None
+) -> list[dict[str, Any]]:
+    """Verifies the pairs of a database that the user brings.
+
+    Args:
+        database: the COLMAP database of the run.
+        pairs: the pairs of usable photos with matches.
+        options: the options of the reconstruction.
+        nearness: the positions of the photos and the distance within which photos are paired; None for no restriction.
+
+    Returns:
+        One round, as `match_in_rounds` returns several; its "by" is "database".
+    """
+    near = list(pairs) if nearness is None else nearness.keep(pairs)
+    database.match(near, options.seed)
+    return _counts([{"by": "database", "pairs": near}], database, options.min_inliers)
+
+
 def _fingerprint(options: ReconstructOptions) -> str:
     """Computes a hash of the options on which the choice of pairs depends."""
     settings = descriptor_settings(options.model, options.descriptor_size)
-    facts = [options.pairs, options.neighbours, options.min_inliers, str(options.vocabulary), settings]
-    return fingerprint(*facts, *([options.near, options.positions] if options.near else []))
+    facts = [options.pairs, options.neighbours, options.min_inliers, _content(options.vocabulary), settings]
+    return fingerprint(*facts, *([options.near, _content(options.positions)] if options.near else []))
+
+
+def _content(path: Any) -> str:
+    """What a file contains, so that another file at the same path is noticed; the text itself if it names no file."""
+    return sha256_of(Path(path)) if path is not None and Path(path).is_file() else str(path)
 
 
 def _begin(path: Path, names: Sequence[str], options: ReconstructOptions) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..networks.kinds import NETWORK
 from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
 from ..runtimes.options import RuntimeOption
 from .clusters import LEAST_INLIERS
-from .errors import VocabularyNotFoundError
+from .errors import ReconstructionError, VocabularyNotFoundError
 from .feature_kinds import COUNTS, SIFT, check_features
 from .near_photos import NearOptions
 
@@ -73,6 +73,14 @@ class ReconstructOptions(EngineOptions, CustomLayers, RuntimeOption, IntakeOptio
         Option(
             "COLMAP vocabulary tree file. Without it, a vocabulary is learned from the photos' own features.",
             kind=Reads("file", VocabularyNotFoundError),
+        ),
+    ] = None
+    database: Annotated[
+        Path | None,
+        Option(
+            "COLMAP database with keypoints and matches of the photos, as hloc writes it, which are used in place of "
+            "features and matches made here. Its pairs are verified, and no others are tried.",
+            kind=Reads("file", ReconstructionError),
         ),
     ] = None
     features: Annotated[
@@ -150,5 +158,11 @@ class ReconstructOptions(EngineOptions, CustomLayers, RuntimeOption, IntakeOptio
         super().check()
         if self.group_minutes is not None and self.mapper == "global":
             raise ArgumentError("--group-minutes needs --mapper incremental or hierarchical: global has no time limit")
+        if self.database is not None:
+            given = {"--features": self.features != SIFT, "--pairs": self.pairs != PAIRS[0]}
+            for label in [label for label, one in {**given, "--vocabulary": self.vocabulary}.items() if one]:
+                raise ArgumentError(
+                    f"{label} has no effect with --database, whose features and pairs are used: leave one out"
+                )
         if self.vocabulary and not self.vocabulary.is_file():
             raise VocabularyNotFoundError(f"--vocabulary {self.vocabulary} does not exist")

@@ -17,13 +17,15 @@ import numpy as np
 from ..command.options import takes
 from ..files.components import connected
 from ..files.durable import read_json, write_file
+from ..files.name_join import some_of
 from ..files.shards import LEFT_OUT, write_left_out
+from .brought_matches import BroughtDatabase, BroughtMatches
 from .colmap import Database, Pair, load_colmap
 from .descriptors import compute_descriptors
 from .errors import ReconstructionError
-from .feature_kinds import open_database
+from .feature_kinds import extraction_settings, open_database, settings_to_store
 from .mapping import Group, Model, map_groups, remove_other_models
-from .matching import match_in_rounds
+from .matching import match_brought, match_in_rounds
 from .near_photos import read_nearness
 from .on_workers import extract_features, match
 from .options import ReconstructOptions
@@ -52,21 +54,23 @@ def reconstruct(options: ReconstructOptions) -> Path:
         PhotoFolderError: the folder of photos does not exist or contains no photo.
         FolderError: WORK was started with other options, is not empty although no run was started in it, or is inside
             the folder of photos.
-        ReconstructionError: a photo has changed since an earlier run, no photo can be used, or the database is damaged.
+        ReconstructionError: a photo has changed since an earlier run, no photo can be used, the database is damaged, or
+            the one of --database is, has no photo of the folder, or has changed.
         PositionError, TableError, JoinError: with --near, the positions cannot be read, see `read_nearness`.
         LocalFeaturesError: the extractor of --features cannot be loaded.
         VocabularyNotFoundError: the vocabulary tree does not exist.
         EngineError: with --engine, the cluster cannot be reached, or work failed in every attempt.
         MissingExtraError: COLMAP, or the package of --engine, is not installed.
     """
-    photos, work, extraction = options.photos, options.work, options.resumed()
-    engine = options.chosen_engine
+    photos, work, engine = options.photos, options.work, options.chosen_engine
+    extraction = settings_to_store(options.resumed(), options.database)
     intake = options.take(photos)
     names = intake.photos
     print(intake.account, flush=True)
     nearness = read_nearness(options, photos, names)
     if nearness is not None:
         print(nearness.account, flush=True)
+    brought = _brought(options.database, names)
     open_work(work, photos, extraction)
     load_colmap()
 
@@ -81,24 +85,37 @@ def reconstruct(options: ReconstructOptions) -> Path:
             runtime=options.runtime,
         )
 
-    database, seconds = open_database(work / DATABASE, extraction), _seconds_so_far(work / REPORT)
+    database = (
+        open_database(work / DATABASE, extraction)
+        if brought is None
+        else BroughtDatabase(work / DATABASE, brought, photos)
+    )
+    seconds = _seconds_so_far(work / REPORT)
     with _timed(seconds, "photos"):
         left_out = prepare(photos, names, work, options.accept_truncated)
-    if options.pairs == "retrieval":
+    if options.pairs == "retrieval" and brought is None:
         with _timed(seconds, "descriptors"):
             describe(_others(names, left_out))
     with _timed(seconds, "features"):
-        left_out |= extract_features(database, work / "images", _others(names, left_out), extraction, engine)
+        some = _others(names, left_out)
+        if brought is None:
+            left_out |= extract_features(database, work / "images", some, extraction, engine)
+        else:
+            left_out |= database.extract_features(work / "images", some, extraction_settings(extraction))
     usable = _others(names, left_out)
     with _timed(seconds, "pairs"):
-        rounds = match_in_rounds(
-            database,
-            usable,
-            options,
-            lambda: describe(usable),
-            nearness and nearness.of(usable),
-            lambda pairs: match(database, pairs, extraction, options.seed, engine),
-        )
+        near = nearness and nearness.of(usable)
+        if brought is None:
+            rounds = match_in_rounds(
+                database,
+                usable,
+                options,
+                lambda: describe(usable),
+                near,
+                lambda pairs: match(database, pairs, extraction, options.seed, engine),
+            )
+        else:
+            rounds = match_brought(database, brought.pairs_of(usable), options, near)
     with _timed(seconds, "models"):
         models = _map(usable, database, options)
     report = make_report(work, names, intake.left_out | left_out, database.inliers(), models, options)
@@ -106,6 +123,21 @@ def reconstruct(options: ReconstructOptions) -> Path:
     _write(work, report | {"photos": str(photos.resolve()), "rounds": rounds, "seconds": seconds})
     remove_other_models(work, models)
     return work
+
+
+def _brought(path: Path | None, names: Sequence[str]) -> BroughtMatches | None:
+    """Reads the database that the user brings, and prints which photos and images have no counterpart."""
+    if path is None:
+        return None
+    brought = BroughtMatches(path)
+    unknown = brought.choose(names)
+    missing = [name for name in names if name not in brought]
+    print(f"{path}: {len(names) - len(missing):,} of {len(names):,} photos, {len(brought.pairs):,} pairs with matches")
+    if missing:
+        print(f"photos that it does not have: {len(missing):,} ({some_of(missing)})")
+    if unknown:
+        print(f"its images that are no photo of the folder: {len(unknown):,} ({some_of(unknown)})")
+    return brought
 
 
 def _others(names: Sequence[str], left_out: Mapping[str, str]) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files.durable import FolderError, check_outside, read_json, write_file
+from .brought_matches import BROUGHT
 
 OPTIONS, DATABASE = "options.json", "database.db"
 
@@ -29,17 +30,33 @@ def open_work(work: Path, photos: Path, extraction: Mapping[str, Any]) -> None:
         begun = read_options(path)
         if "feature_count" in extraction and isinstance(begun.get("features"), int):  # of a run before 0.1.0
             begun = {"features": "sift", "feature_count": begun.pop("features"), **begun}
+        if "sha256" in extraction and "sha256" not in begun:  # of a run before 0.1.0
+            begun["sha256"] = extraction["sha256"]
+            write_file(path, json.dumps(begun))
         # Of a `reconstruct` whose extractor cannot be loaded, nothing was extracted.
         if begun != extraction and "feature_count" in extraction and not (work / DATABASE).exists():
             write_file(path, json.dumps(extraction))
         elif begun != extraction:
-            options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in begun.items())
-            raise FolderError(f"{work} was started with {options}: use the same options, or name another folder")
+            raise FolderError(f"{work} was started with {_difference(begun, extraction)}, or name another folder")
         return
     if work.exists() and (not work.is_dir() or any(work.iterdir())):
         raise FolderError(f"{work} contains something else: name another folder")
     work.mkdir(parents=True, exist_ok=True)
     write_file(path, json.dumps(extraction))
+
+
+def _difference(begun: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What a run was started with, and what to do."""
+    sums = begun.get("sha256"), now.get("sha256")
+    if {**begun, "sha256": sums[1]} == {**now, "sha256": sums[1]}:
+        return (
+            f"another version of the extractor {begun['features']} (its SHA-256 was {str(sums[0])[:12]}.., and is "
+            f"{str(sums[1])[:12]}.. now): put that file back"
+        )
+    if begun.get("features") == BROUGHT:
+        return "--database: name that file"
+    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in begun.items() if name != "sha256")
+    return f"{options}: use the same options"
 
 
 def read_options(path: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ..networks.kinds import KERAS_NETWORK
 from ..networks.precision import PRECISION, PRECISIONS, TRAINING_PRECISION_HELP
 from ..photos.augmentation import Augmentation
 from ..photos.edges import HELP as EDGES_HELP
-from ..photos.edges import check_edges
+from ..photos.edges import check_edges, edges_state
 from ..photos.intake_options import ACCEPT_TRUNCATED_HELP, PHOTO_FOLDER
 from ..photos.object_options import ObjectOptions
 from ..training_tuples.options import MISSING
@@ -547,9 +547,11 @@ class TrainOptions(CustomLayers, ObjectOptions):
         """
         # A linear schedule ends with the run, so that the number of epochs decides on each step.
         last = {"epochs": self.epochs} if self.schedule == "linear" else {}
+        edges = {"edges": edges_state(self.edges)} if self.edges.startswith("structured:") else {}
         return (
             self.resumed()
             | last
+            | edges
             | {
                 "tuples": hashlib.sha256(self.tuples.read_bytes()).hexdigest()[:16],
                 "model": model_identity(self.model).get("sha256", self.model),

@@ -141,7 +141,7 @@ _OF_FUNCTIONS = {
     "positions_source": (MISSING,),
     "described_folder": (MISSING, FILE, FOLDER),
     "check_engine": ("typo", "http://head:8786", "ray://"),
-    "described_photos": (MISSING, FILE, FOLDER),
+    "index_or_described": (MISSING, FILE, FOLDER),
     "check_features": (MISSING, f"{MISSING}.onnx", "typo", "4096"),
     "check_matcher": (MISSING, f"{MISSING}.onnx", "typo"),
     "check_camera": ("typo", "PINHOLE 640 480 500", "TYPO 640 480 500 320 240"),

@@ -2,16 +2,18 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from keras_retrieval.pipelines.files.durable import FolderError
+from keras_retrieval.pipelines.local_features.features import LocalFeatures
 from keras_retrieval.pipelines.training_tuples.data import Tuples, TuplesError
-from keras_retrieval.pipelines.training_tuples.file import write_tuples
+from keras_retrieval.pipelines.training_tuples.file import read_tuples, write_tuples
 
 from export.calibration.calibrate import calibrate
 from export.calibration.fit import fit_curves, wilson_low
-from export.calibration.pairs import Pairs, choose_queries, label
+from export.calibration.pairs import Pairs, choose_queries, collect, label
 from export.folder_index.folder_index import FolderIndex
 from export.index_contract.answers import open_answers
 from export.index_contract.calibration import (
@@ -237,8 +239,6 @@ def test_labels_that_have_nothing_to_do_with_the_photos_give_no_sure_answer(made
 def test_photos_of_linked_clusters_are_neither_matches_nor_others(made, tmp_path):
     index = FolderIndex(made / "index")
     names = [f"{number}/{number * VIEWS + view}.jpg" for number in range(4) for view in range(3)]
-    from keras_retrieval.pipelines.training_tuples.file import read_tuples
-
     labels = label(read_tuples(tuples_file(tmp_path / "t.npz", names, np.repeat(range(4), 3), [(0, 1)])), index)
     assert labels.place[0] == labels.place[3] != labels.place[6]
     chosen = choose_queries(labels, 6, 0)
@@ -261,6 +261,27 @@ def test_of_an_index_of_crops_the_best_crop_counts(tmp_path):
     assert same.sum() == VIEWS - 1
     assert result.probabilities[same].min() > 0.8
     assert result.probabilities[~same].max() < 0.2
+
+
+def test_local_features_are_matched_by_the_matcher(made):
+    pytest.importorskip("pycolmap", reason='pip install "keras-retrieval[sfm]"')
+    features = LocalFeatures(np.ones((2, 2), np.float32), np.eye(2, 64, dtype=np.float32), 9, 9)
+    source = SimpleNamespace(facts={}, read=lambda name: features)
+    compared = []
+
+    def matcher(query, other):
+        compared.append((len(query), len(other)))
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+
+    opened = FolderIndex(made / "index")
+    labels = label(read_tuples(made / "tuples.npz"), opened)
+    pairs = collect(opened, labels, np.array([5]), 6, source, matcher, unlabelled=True)
+    assert pairs.features[:, 2].tolist() == [0.0] * 12
+    assert set(compared) == {(2, 2)}
+    with pytest.raises(ArgumentError, match=r"--matcher matches local features, which .*index does not have"):
+        calibrate(str(made / "index"), made / "tuples.npz", matcher=str(made / "tuples.npz"))
+    with pytest.raises(ArgumentError, match="--matcher is for the comparison of local features"):
+        calibrate(str(made / "index"), made / "tuples.npz", matcher="lighterglue", verify=False)
 
 
 def test_the_same_command_learns_the_same(made, copy):

@@ -5,12 +5,14 @@ import shutil
 import numpy as np
 import pytest
 from keras_retrieval.pipelines.files.durable import FolderError
+from keras_retrieval.pipelines.local_features.matchers import matcher_identity
 from PIL import Image
 
 from export.folder_index.folder_index import FolderIndex
-from export.index_contract.calibration import FILE, Calibration, Curve, network_of, write_calibration
+from export.index_contract.calibration import FILE, Calibration, Curve, file_name, network_of, write_calibration
 from export.index_contract.contract import Hits
 from export.index_contract.errors import CalibrationError
+from export.indexes.calibrated import open_calibration
 from export.indexes.index import index
 from export.indexes.local_store import LocalStore, add_local_features, has_local_features
 from export.indexes.open_index import open_index
@@ -164,12 +166,35 @@ def test_without_local_features_the_error_says_what_to_do(made, copy):
         search(str(copy / "index"), [made / "photos" / "view.png"], local=copy / "descriptors")
 
 
-def test_a_matcher_of_the_user_matches(made, tmp_path):
+def test_a_matcher_of_the_user_matches_and_has_a_calibration_of_its_own(made, copy, tmp_path):
     np.savez(tmp_path / "glue.npz", **random_matcher())
-    photo, glue = [made / "photos" / "view.png"], str(tmp_path / "glue.npz")
-    (result,) = search(str(made / "index"), photo, k=3, verify=3, matcher=glue)
-    assert all(match is not None and match.matches < 100 for match in result.matches)  # random weights match few
+    photo, glue, place = [made / "photos" / "view.png"], str(tmp_path / "glue.npz"), copy / "index"
     with pytest.raises(ArgumentError, match="--matcher is for --verify"):
-        search(str(made / "index"), photo, matcher=glue)
-    with pytest.raises(ArgumentError, match="--min-probability counts the points that mutual nearest neighbours match"):
-        search(str(made / "index"), photo, verify=3, matcher=glue, min_probability=0.5)
+        search(str(place), photo, matcher=glue)
+    opened, facts = open_index(str(place)), open_local_features(place, None).facts
+    network = network_of(opened.facts, opened.vectors([]).shape[1])
+    curves, identity = {"global": Curve(0.0, (0.0, 0.0))}, matcher_identity(glue)
+
+    def answers(matcher, least=0.5, file=None):
+        found = open_calibration(opened, place, file, least, local=facts, matcher=matcher)
+        return None if found is None else found.calibration.curves["verified"].intercept
+
+    write_calibration(place / FILE, Calibration(curves | {"verified": Curve(2.0, (0.0,) * 3)}, 0.99, network))
+    with pytest.raises(
+        CalibrationError, match=r"not calibrated for --matcher .*glue\.npz: .* TUPLES --matcher .*glue\.npz"
+    ):
+        answers(glue)
+    assert answers(glue, 0.0) is None
+    own = Calibration(curves | {"verified": Curve(1.0, (0.0,) * 3)}, 0.99, network, matcher=identity)
+    write_calibration(place / file_name(identity), own)
+    assert [answers("mutual"), answers(glue)] == [2.0, 1.0]
+    with pytest.raises(
+        CalibrationError, match=r"calibration\.json was learned .* matched by mutual, and not by lighter"
+    ):
+        answers(glue, file=place / FILE)
+    (result,) = search(str(place), photo, k=3, verify=3, matcher=glue, min_probability=0.5)
+    assert all(match is not None and match.matches < 100 for match in result.matches)  # random weights match few
+    assert result.probabilities == pytest.approx(1 / (1 + np.exp(-1)))
+    np.savez(tmp_path / "glue.npz", **random_matcher(seed=1))
+    with pytest.raises(CalibrationError, match="matched by another version of lighterglue"):
+        answers(glue, file=place / file_name(identity))

@@ -9,12 +9,14 @@ from keras_retrieval.errors import ArgumentError
 from pipelines.files.durable import FolderError
 from pipelines.local_features.errors import LocalFeaturesError
 from pipelines.local_features.features import LocalFeatures
+from pipelines.localization.errors import LocalizationError
+from pipelines.localization.query_features import extraction_of
 from pipelines.photos.reader import PhotoError
 from pipelines.sfm import learned_features
 from pipelines.sfm.candidate_pairs import vocabulary_pairs
 from pipelines.sfm.colmap import Database
 from pipelines.sfm.descriptor_bytes import from_bytes, to_bytes
-from pipelines.sfm.feature_kinds import SIFT, check_features, extraction_settings, open_database
+from pipelines.sfm.feature_kinds import SIFT, check_features, extraction_settings, open_database, settings_to_store
 from pipelines.sfm.options import ReconstructOptions
 from pipelines.sfm.work_folder import open_work
 from tests.helpers.small_wall import FOCAL, HEIGHT, KEPT, WIDTH, draw_wall, project
@@ -154,6 +156,25 @@ def test_an_extractor_that_could_not_be_loaded_does_not_bind_the_folder(tmp_path
     open_work(tmp_path / "work", tmp_path / "photos", settings)
     open_work(tmp_path / "work", tmp_path / "photos", settings | {"features": "xfeat"})
     assert json.loads((tmp_path / "work" / "options.json").read_text())["features"] == "xfeat"
+
+
+def test_an_extractor_replaced_at_its_path_is_noticed(tmp_path):
+    file, database = tmp_path / "xfeat.npz", tmp_path / "work" / "database.db"
+    file.write_bytes(b"one")
+    options = {"features": str(file), "feature_count": 9, "size": 320}
+    begun = settings_to_store(options, None)
+    assert settings_to_store(options | {"features": SIFT}, None) == options | {"features": SIFT}
+    open_work(tmp_path / "work", tmp_path / "photos", options)  # as of a version before it was stored
+    database.touch()
+    open_work(tmp_path / "work", tmp_path / "photos", begun)
+    assert extraction_of(database)["sha256"] == begun["sha256"]
+    file.write_bytes(b"another")
+    with pytest.raises(
+        FolderError, match=r"another version of the extractor .*xfeat\.npz .*put that file back, or name"
+    ):
+        open_work(tmp_path / "work", tmp_path / "photos", settings_to_store(options, None))
+    with pytest.raises(LocalizationError, match=r"made with another version of .*xfeat\.npz: put that file back"):
+        extraction_of(database)
 
 
 def test_the_focal_length_is_that_of_the_helper():

@@ -14,7 +14,9 @@ def made_database(path, order):
     """Writes features of photos that see three objects, four photos each, numbered in the given order."""
     seen = np.random.default_rng(0).integers(0, 256, (3, 150, 128), dtype=np.uint8)
     with pycolmap.Database.open(path) as opened:
-        camera = opened.write_camera(pycolmap.Camera.create_from_model_id(0, pycolmap.CameraModelId.SIMPLE_RADIAL, 500, 640, 480))
+        camera = opened.write_camera(
+            pycolmap.Camera.create_from_model_id(0, pycolmap.CameraModelId.SIMPLE_RADIAL, 500, 640, 480)
+        )
         for name in order:
             number = NAMES.index(name)
             rng = np.random.default_rng(number)

@@ -6,15 +6,17 @@ features of the query are matched with their 3D points, and COLMAP solves for th
 
 from collections.abc import Sequence
 
+from keras_retrieval.pipelines.command.options import takes
+from keras_retrieval.pipelines.localization.in_models import Localizer, LocalizerSettings, open_models
+from keras_retrieval.pipelines.localization.queries import list_queries
+from keras_retrieval.pipelines.localization.query_features import query_features
+from keras_retrieval.pipelines.localization.results import Localized, write_results
+from keras_retrieval.pipelines.sfm.colmap import load_colmap
+
 from keras_retrieval.errors import printable
 
-from ..command.options import takes
-from ..sfm.colmap import load_colmap
-from .in_models import Localizer, open_models
+from .described import open_described
 from .options import LocalizeOptions
-from .queries import list_queries
-from .query_features import query_features
-from .results import Localized, write_results
 
 
 @takes(LocalizeOptions)
@@ -32,7 +34,7 @@ def localize(options: LocalizeOptions) -> list[Localized]:
 
     Raises:
         ArgumentError: an option is out of range, or no query can be read.
-        FolderError: INDEX is not a folder of `reconstruct` or `extract`, or is damaged.
+        FolderError, CollectionError: INDEX is not an index, nor a folder of `reconstruct` or `extract`, or is damaged.
         PhotoFolderError: a folder of queries contains no photo.
         LocalizationError: there is no query, INDEX describes no photo of the model, or the database is missing or not
             that of the model.
@@ -42,7 +44,17 @@ def localize(options: LocalizeOptions) -> list[Localized]:
     """
     load_colmap()
     queries = list_queries(options.queries)
-    localizer = Localizer(open_models(options), options)
+    described = open_described(options.index) if options.neighbours else None
+    settings = LocalizerSettings(
+        options.neighbours,
+        options.camera,
+        options.min_inliers,
+        options.error,
+        options.seed,
+        options.network,
+        options.runtime,
+    )
+    localizer = Localizer(open_models(options.model, options.database, options.index, described), settings)
     with query_features(list(queries), localizer.extraction, options.accept_truncated) as (left_out, features):
         found = localizer.localize(queries, left_out, features)
     _print(found)

@@ -4,20 +4,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from keras_retrieval.pipelines.command.kinds import Reads, require_package
+from keras_retrieval.pipelines.command.options import Argument, Option, Options
+from keras_retrieval.pipelines.localization.cameras import AUTO, CAMERA_HELP, check_camera
+from keras_retrieval.pipelines.localization.errors import LocalizationError
+from keras_retrieval.pipelines.localization.results import check_output
+from keras_retrieval.pipelines.networks.custom_layers import CustomLayers
+from keras_retrieval.pipelines.networks.kinds import NETWORK
+from keras_retrieval.pipelines.photos.intake_options import ACCEPT_TRUNCATED_HELP
+from keras_retrieval.pipelines.runtimes.options import RuntimeOption
+from keras_retrieval.pipelines.sfm.errors import ModelError
+from keras_retrieval.pipelines.sfm.options import MAX_SEED
+
 from keras_retrieval.errors import ArgumentError
 
-from ..command.kinds import Reads, require_package
-from ..command.options import Argument, Option, Options
-from ..networks.custom_layers import CustomLayers
-from ..networks.kinds import NETWORK
-from ..photos.intake_options import ACCEPT_TRUNCATED_HELP
-from ..runtimes.options import RuntimeOption
-from ..sfm.errors import ModelError
-from ..sfm.options import MAX_SEED
-from .cameras import AUTO, CAMERA_HELP, check_camera
-from .descriptors import described_photos
-from .errors import LocalizationError
-from .results import check_output
+from .described import index_or_described
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +26,11 @@ class LocalizeOptions(CustomLayers, RuntimeOption, Options):
     """The options of the command `keras-retrieval localize`."""
 
     index: Annotated[
-        Path,
+        str,
         Argument(
-            "Descriptors of the photos of the model: a folder that `reconstruct` or `extract` wrote.",
-            kind=described_photos,
+            "Index of the photos of the model, a folder or milvus://.. collection, which may have other photos, too; "
+            "or their descriptors, a folder that `reconstruct` or `extract` wrote.",
+            kind=index_or_described,
         ),
     ] = field(kw_only=False)
     model: Annotated[

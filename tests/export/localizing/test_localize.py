@@ -6,18 +6,18 @@ import sqlite3
 
 import numpy as np
 import pytest
+from keras_retrieval.pipelines.files.durable import FolderError
+from keras_retrieval.pipelines.localization import in_models
+from keras_retrieval.pipelines.localization.descriptors import read_photo_descriptors
+from keras_retrieval.pipelines.localization.errors import LocalizationError
+from keras_retrieval.pipelines.localization.pose import Pose
+from keras_retrieval.pipelines.localization.query_features import extraction_of
+from keras_retrieval.pipelines.localization.results import Localized, write_results
+from keras_retrieval.pipelines.photos.formats import PhotoFolderError
 
+from export.localizing.localize import localize
 from keras_retrieval.errors import ArgumentError
-from pipelines.files.durable import FolderError
-from pipelines.localization import in_models
-from pipelines.localization.descriptors import read_photo_descriptors
-from pipelines.localization.errors import LocalizationError
-from pipelines.localization.localize import localize
-from pipelines.localization.pose import Pose
-from pipelines.localization.query_features import extraction_of
-from pipelines.localization.results import Localized, write_results
-from pipelines.photos.formats import PhotoFolderError
-from tests.helpers.small_index import descriptors
+from tests.helpers.small_index import descriptors, indexed, unit
 from tests.helpers.small_wall import CAMERA, HELD_OUT, KEPT, draw_wall, write_wall_model
 
 CENTRE = np.array(HELD_OUT["query.png"])
@@ -91,6 +91,17 @@ def test_the_most_similar_photos_are_matched(wall, tmp_path, monkeypatch):
     assert off(found) < 0.01
 
 
+def test_the_photos_of_a_model_are_found_by_an_index_of_more_photos(wall, tmp_path, monkeypatch):
+    rows = np.eye(5, 8, dtype=np.float32)
+    names = ["unregistered.png", *KEPT, "other.png"]
+    query = unit(np.array([[4, 1, 3, 2, 5, 0, 0, 0]], np.float32))[0]
+    index = indexed(tmp_path, rows, names)
+    monkeypatch.setattr(in_models, "describe_queries", lambda facts, paths, *_, **__: (dict.fromkeys(paths, query), {}))
+    found = localize(index, wall / "work", [wall / "queries" / "query.png"], neighbours=2, camera=CAMERA)
+    assert found[0].neighbours == ("middle.png", "right.png")
+    assert off(found[0]) < 0.01
+
+
 def test_a_camera_of_another_size_is_no_camera_of_the_query(wall):
     (found,) = localize(
         wall / "work", wall / "work", [wall / "queries"], neighbours=0, camera="PINHOLE 640 480 800 800 320 240"
@@ -106,7 +117,11 @@ def test_what_does_not_fit_the_model_is_named(wall, tmp_path):
     other = descriptors(tmp_path / "descriptors", np.eye(2, dtype=np.float32), ["a.jpg", "b.jpg"])
     with pytest.raises(LocalizationError, match="describes no photo of the model"):
         localize(other, wall / "work", query)
-    with pytest.raises(FolderError, match="neither a folder that"):
+    (tmp_path / "one").mkdir()
+    index = indexed(tmp_path / "one", np.eye(2, 8, dtype=np.float32), ["a.jpg", "b.jpg"])
+    with pytest.raises(LocalizationError, match=r"index describes no photo of the model"):
+        localize(index, wall / "work", query)
+    with pytest.raises(FolderError, match="neither an index"):
         localize(wall / "photos", wall / "work", query, neighbours=0)
     (tmp_path / "empty").mkdir()
     with pytest.raises(PhotoFolderError, match="it is empty"):

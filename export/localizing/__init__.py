@@ -1,0 +1,1 @@
+"""Localisation: poses of photos in COLMAP models, with an index to find the photos of the model."""
