@@ -2,13 +2,15 @@
 
     python -m bench.engine [--engine dask] [--photos 2000] [--kills 10]
 
-Photos are synthetic, 256 x 256, and the network is AlexNet with GeM and random weights. The table has, for the engine:
+Photos are synthetic, 256 x 256, and the network is AlexNet with GeM and random weights, but for growth. The table has,
+for the engine:
 
 - kills: runs over 300 photos, 2 of them broken, with three workers of which one is killed by SIGKILL at a random
   moment; how many ended with every photo once and the same bytes as one process.
 - driver: a run whose driver is killed by SIGKILL, and its rerun: units that were done and were done again.
-- speed: the time of one worker on this machine relative to one process, from the first finished unit to the last.
-- growth: CPU time of all processes, and memory of the driver, for ten times as many photos.
+- speed: CPU time of one worker on this machine and of the driver, relative to one process, without that of a run over
+  200 photos: busy cores do not change it.
+- growth: CPU time of all processes, and memory of the driver, for ten times as many photos, with a tiny network.
 """
 
 import argparse
@@ -40,7 +42,10 @@ OPTIONS = {"size": 256, "precision": "float32", "runtime": "tensorflow"}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", default="dask", choices=("dask", "ray"), help="engine to measure")
-    parser.add_argument("--photos", type=int, default=2000, help="number of photos for speed and growth; 0 for neither")
+    parser.add_argument(
+        "--photos", type=int, default=2000, help="number of photos for speed; 0 for neither speed nor growth"
+    )
+    parser.add_argument("--growth", type=int, default=5000, help="number of photos of which ten times as many follow")
     parser.add_argument("--kills", type=int, default=10, help="number of runs with a killed worker")
     parser.add_argument("--run", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -61,9 +66,8 @@ def main() -> None:
             add(_driver_killed(network, work, expected, address))
         if not arguments.photos:
             return
-        _draw(work / "many", arguments.photos)
-        add(_speed(network, work, arguments.engine))
-        add(_growth(network, work, arguments.engine, arguments.photos))
+        add(_speed(network, work, arguments.engine, arguments.photos))
+        add(_growth(work, arguments.engine, arguments.growth))
 
 
 def _network(work: Path) -> str:
@@ -207,54 +211,48 @@ def _driver_killed(network: str, work: Path, expected: dict[str, bytes], address
     }
 
 
-def _pace(network: str, photos: Path, output: Path, **options: Any) -> float:
-    """Seconds from the first finished unit to the last, for each photo between."""
-    times: dict[str, int] = {}
-    stop = threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(0.02):
-            for path in _finished(output):
-                try:
-                    times[path.name] = path.stat().st_mtime_ns
-                except OSError:
-                    continue
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    _run(network, photos, output, shard=200, **options)
-    stop.set()
-    watcher.join()
-    return (max(times.values()) - min(times.values())) / 1e9 / (len(times) - 1) / 200
-
-
-def _speed(network: str, work: Path, engine: str) -> dict[str, Any]:
-    with _cluster(engine, 1) as (address, _):
-        pairs = []
-        for turn in range(3):
-            here = _pace(network, work / "many", work / f"speed-here-{turn}")
-            there = _pace(network, work / "many", work / f"speed-there-{turn}", engine=address, workers=1)
-            pairs.append((here, there))
-    ratio = sorted(there / here for here, there in pairs)[1]
+def _speed(network: str, work: Path, engine: str, photos: int) -> dict[str, Any]:
+    """The cluster ends with the driver, whose children its processes are: their CPU time counts."""
+    _draw(work / "begin", 200)
+    _draw(work / "many", 200 + photos)
+    found = {}
+    for name, options in (("here", {}), ("there", {"engine": engine, "workers": 1})):
+        begin, many = (
+            _run(network, work / folder, work / f"speed-{name}-{folder}", shard=200, **options)["cpu"]
+            for folder in ("begin", "many")
+        )
+        found[name] = many - begin
     return {
-        "measurement": "one worker on one machine, time relative to one process, median of three turns",
-        "result": f"{ratio:.2f} ({1 / pairs[0][1]:.0f} photos/s)",
+        "measurement": f"one worker, CPU time of {photos:,} photos relative to one process, without the start",
+        "result": f"{found['there'] / found['here']:.2f} ({found['there']:.0f} s and {found['here']:.0f} s)",
     }
 
 
-def _growth(network: str, work: Path, engine: str, photos: int) -> dict[str, Any]:
-    """The cluster ends with the driver, whose children its processes are: their CPU time counts."""
+def _growth(work: Path, engine: str, photos: int) -> dict[str, Any]:
+    network = _tiny_network(work)
     _draw(work / "small-few", photos, 32)
     _draw(work / "small-many", 10 * photos, 32)
-    found = []
-    for name in ("small-few", "small-many"):
-        options = {"engine": engine, "workers": 1, "shard": 200, "size": 64}
-        found.append(_run(network, work / name, work / f"growth-{name}", **options))
-    few, many = found
+    few, many = (
+        _run(network, work / name, work / f"growth-{name}", engine=engine, workers=1, shard=1000, size=32)
+        for name in ("small-few", "small-many")
+    )
     return {
-        "measurement": f"{10 * photos:,} photos of 64 px against {photos:,}: CPU time; memory of the driver a photo",
+        "measurement": f"{10 * photos:,} photos of 32 px against {photos:,}: CPU time; memory of the driver a photo",
         "result": f"{many['cpu'] / few['cpu']:.1f} times; {(many['memory'] - few['memory']) / (9 * photos):.0f} bytes",
     }
+
+
+def _tiny_network(work: Path) -> str:
+    import keras
+
+    from keras_retrieval import layers
+
+    images = keras.Input((None, None, 3), name="images")
+    x = layers.PixelNormalization.of("torch", name="normalization")(images)
+    x = layers.GeM(name="pooling")(keras.layers.Conv2D(8, 5, 3, activation="relu", name="trunk")(x))
+    path = work / "tiny.keras"
+    keras.Model(images, layers.L2Normalization(name="l2")(x), name="tiny_gem").save(path)
+    return str(path)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,13 @@ def _described(options: GroupsOptions, like: str) -> str:
         }
     model = options.model or facts["model"].get("path") or facts["model"]["name"]
     described = extract(
-        model, Path(options.collection), work / "described", runtime=options.runtime, replace=True, **settings
+        model,
+        Path(options.collection),
+        work / "described",
+        runtime=options.runtime,
+        replace=True,
+        **options.engine_passed_on,
+        **settings,
     )
     make_index(described, str(work / "index"), replace=True)
     return str(work / "index")

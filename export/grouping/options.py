@@ -7,6 +7,7 @@ from typing import Annotated
 from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_package
 from keras_retrieval.pipelines.command.options import Argument, Option
 from keras_retrieval.pipelines.descriptors.folder import described_folder
+from keras_retrieval.pipelines.engines.options import EngineOptions
 from keras_retrieval.pipelines.files.durable import MANIFEST, FolderError
 from keras_retrieval.pipelines.networks.custom_layers import CustomLayers
 from keras_retrieval.pipelines.networks.kinds import NETWORK
@@ -23,7 +24,7 @@ from .result import CSV, JSON, PAGE, check_links
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupsOptions(CustomLayers, RuntimeOption):
+class GroupsOptions(CustomLayers, RuntimeOption, EngineOptions):
     """The options of the step `groups`."""
 
     collection: Annotated[
@@ -95,6 +96,7 @@ class GroupsOptions(CustomLayers, RuntimeOption):
             FolderError: the index is missing or damaged, or OUTPUT has something in the place of a file of this step.
         """
         super().check()
+        self.refuse_engine(self.like is None, "--like, with which photos are described on workers")
         if self.like is None and not is_index(self.collection):
             self._check_no_index()
         if is_index(self.collection) == (self.like is not None):

@@ -8,6 +8,7 @@ from keras_retrieval.errors import ArgumentError
 
 from ..command.kinds import Writes
 from ..command.options import Argument, Option
+from ..engines.options import EngineOptions
 from ..files.durable import FolderError
 from ..networks.kinds import NETWORK
 from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
@@ -15,7 +16,7 @@ from ..runtimes.options import RuntimeOption
 
 
 @dataclass(frozen=True, kw_only=True)
-class DuplicatesOptions(RuntimeOption, IntakeOptions):
+class DuplicatesOptions(RuntimeOption, EngineOptions, IntakeOptions):
     """The options of the step `duplicates`, which finds copies of photos."""
 
     photos: Annotated[Path, Argument("Folder of photos; its sub-folders are read, too.", kind=PHOTO_FOLDER)] = field(
@@ -54,3 +55,4 @@ class DuplicatesOptions(RuntimeOption, IntakeOptions):
         super().check()
         if self.model is not None and not self.near:
             raise ArgumentError("--model compares pixels: leave out --no-near")
+        self.refuse_engine(self.model is None, "--model, whose descriptors are computed on workers")

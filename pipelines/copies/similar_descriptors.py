@@ -41,6 +41,7 @@ def similar_by_network(options: DuplicatesOptions, names: Sequence[str]) -> np.n
             runtime=options.runtime,
             replace=True,
             **options.passed_on,
+            **options.engine_passed_on,
         )
     )
     shards, described, _ = read_descriptors(folder)

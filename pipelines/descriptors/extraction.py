@@ -37,7 +37,7 @@ from ..photos.grid_crops import count_crops
 from ..photos.intake import IGNORED, Intake
 from ..photos.reader import PhotoError
 from ..photos.reading import Reading, Shape
-from ..runtimes.options import ONNXRUNTIME, RUNTIME, TENSORFLOW, named_runtime
+from ..runtimes.options import ONNXRUNTIME, RUNTIME, runtime_on_workers
 from ..runtimes.switching import expect, runtime_of
 from .describer import (
     NO_DESCRIPTOR,
@@ -137,9 +137,7 @@ def _resolved(options: ExtractOptions, begun: str | None) -> ExtractOptions:
     if options.chosen_engine.local:
         precision = resolve_precision(options.precision, options.model, begun, options.runtime)
         return replace(options, precision=precision)
-    runtime, precision = named_runtime(options.runtime), options.precision
-    if runtime == "auto":
-        runtime = ONNXRUNTIME if Path(options.model).suffix == ".onnx" else TENSORFLOW
+    runtime, precision = runtime_on_workers(options.runtime, options.model), options.precision
     if precision == "auto":  # this machine's processor says nothing about the workers'
         precision = begun or os.environ.get(PRECISION_VARIABLE) or "float32"
         check_precision(precision)

@@ -1,6 +1,6 @@
 """The options of steps whose work can be spread over a cluster."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from keras_retrieval.errors import ArgumentError
@@ -46,11 +46,10 @@ def check_engine(label: str, value: Any) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineOptions(Options):
-    """Options of steps whose work can be spread over a cluster."""
+class EngineOption(Options):
+    """The option of steps whose work can be spread over a cluster."""
 
     engine: Annotated[str, Option(ENGINE_HELP, kind=check_engine)] = LOCAL
-    workers: Annotated[int, Option(WORKERS_HELP, at_least=0)] = 0
 
     def check(self) -> None:
         """Checks the engine.
@@ -71,8 +70,37 @@ class EngineOptions(Options):
         if package := PACKAGES.get(parse_engine("--engine", self.engine).name):
             require_package(*package)
 
+    def refuse_engine(self, without: bool, needed: str) -> None:
+        """Refuses an engine with options that leave nothing to spread over workers.
+
+        Args:
+            without: whether the options are of that kind.
+            needed: which options have work for an engine, for the message.
+
+        Raises:
+            ArgumentError: `without` is True, and the engine is not local.
+        """
+        if without and not self.chosen_engine.local:
+            raise ArgumentError(f"--engine {self.engine} needs {needed}")
+
     @property
     def chosen_engine(self) -> Engine:
         """The engine, its address and the number of workers."""
-        engine = parse_engine("--engine", self.engine)
-        return Engine(engine.name, engine.address, self.workers)
+        return parse_engine("--engine", self.engine)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions(EngineOption):
+    """The options of steps whose work can be spread over some of the workers of a cluster."""
+
+    workers: Annotated[int, Option(WORKERS_HELP, at_least=0)] = 0
+
+    @property
+    def chosen_engine(self) -> Engine:
+        """The engine, its address and the number of workers."""
+        return replace(super().chosen_engine, workers=self.workers)
+
+    @property
+    def engine_passed_on(self) -> dict[str, Any]:
+        """These options as keyword arguments for another step that takes them."""
+        return {"engine": self.engine, "workers": self.workers}

@@ -10,6 +10,7 @@ from keras_retrieval.ranking.methods import describe_methods, parse
 from ..command.kinds import Reads, Writes, require_package
 from ..command.options import Argument, Option
 from ..descriptors.options import DescriptionOptions, ExtractOptions
+from ..engines.options import EngineOptions
 from ..files.durable import FolderError
 from ..local_features.extraction import LocalSettings
 from ..local_features.extractors import EXTRACTOR_HELP, XFEAT, check_extractor
@@ -28,7 +29,7 @@ from .verified import Verification
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
+class EvaluateOptions(DescriptionOptions, RuntimeOption, EngineOptions, IntakeOptions):
     """The options of the step `evaluate`, which scores a network or visual words on a dataset."""
 
     model: Annotated[
@@ -159,6 +160,7 @@ class EvaluateOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
         parse(self.rerank)
         super().check()
         check_runtime_precision(self.runtime, self.precision)
+        self.refuse_engine(self.bow, "a network, whose descriptors are computed on workers")
         if self.bow == (self.model is not None):
             raise ArgumentError(
                 "--bow does not take a MODEL" if self.bow else "give a MODEL, or --bow to rank by visual words"
@@ -220,4 +222,5 @@ class EvaluateOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
             exif=self.exif,
             replace=self.replace,
             **self.passed_on,
+            **self.engine_passed_on,
         )

@@ -87,6 +87,18 @@ def named_runtime(runtime: str) -> str:
     return given
 
 
+def runtime_on_workers(runtime: str, model: str | Path) -> str:
+    """Returns the runtime of all workers of a cluster; "auto" is ONNX Runtime for an .onnx file, else TensorFlow.
+
+    Raises:
+        ArgumentError, MissingExtraError: see `named_runtime`.
+    """
+    runtime = named_runtime(runtime)
+    if runtime != "auto":
+        return runtime
+    return ONNXRUNTIME if Path(model).suffix == ".onnx" else TENSORFLOW
+
+
 def check_runtime_precision(runtime: str, precision: str) -> None:
     """Checks that a runtime that is named computes in a precision that is named.
 

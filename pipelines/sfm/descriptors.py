@@ -1,24 +1,29 @@
 """Computes the descriptors from which candidate pairs are chosen, and stores them for later runs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..descriptors.describer import DescribeFn, Runtime, describe_photos, describer
+from ..engines.engine import run_units
+from ..engines.work import Engine, Worker
 from ..files.durable import fingerprint, read_names, write_array, write_file, write_names
 from ..files.progress import progress
+from ..files.shards import ShardedFolder
 from ..networks.files import load_model, model_identity, require_edges, smallest_side
 from ..photos.reader import PhotoError
 from ..photos.reading import Reading
-from ..runtimes.options import RUNTIME
+from ..runtimes.options import RUNTIME, runtime_on_workers
 from ..runtimes.switching import expect
 from .colmap import batches
 from .errors import ReconstructionError
 
 PHOTOS_AT_ONCE = 64  # a killed run computes at most so many descriptors again
+PHOTOS_OF_UNIT = 256  # of a worker
 
 
 def compute_descriptors(
@@ -30,6 +35,7 @@ def compute_descriptors(
     *,
     accept_truncated: bool = False,
     runtime: str = RUNTIME,
+    engine: Engine | None = None,
 ) -> np.ndarray:
     """Computes the descriptors of photos, except those that an earlier run stored.
 
@@ -42,6 +48,7 @@ def compute_descriptors(
         size: the longest side in pixels to which photos are shrunk.
         accept_truncated: whether a JPEG that lacks its last bytes is described.
         runtime: the value of the option `--runtime`.
+        engine: where the work is done; None for this process.
 
     Returns:
         The L2-normalised descriptors, (n, D) float32, in the order of `names`; a row of NaN for a photo without a
@@ -50,6 +57,8 @@ def compute_descriptors(
     Raises:
         ReconstructionError: no photo has a descriptor.
         ValueError: the network cannot be loaded.
+        UnitsFailedError: units of work failed in every attempt.
+        EngineError: the cluster cannot be reached.
     """
     settings = descriptor_settings(model, size)
     folder = work / f"descriptors-{fingerprint(settings)}"
@@ -61,8 +70,10 @@ def compute_descriptors(
         network = load_model(model)
         require_edges(network, "")
         reading = Reading(photos, size, smallest=smallest_side(network), accept_truncated=accept_truncated)
-        compiled = describer(network, runtime=Runtime(runtime, model))
-        _describe_new(compiled, reading, todo, folder)
+        if engine is None or engine.local:
+            _describe_new(describer(network, runtime=Runtime(runtime, model)), reading, todo, folder)
+        else:
+            _describe_on_workers(model, runtime_on_workers(runtime, model), reading, todo, folder, engine)
         found = read_stored(folder)
     rows = [found[name] for name in names if name in found]
     if not rows:
@@ -106,17 +117,75 @@ def _describe_new(compiled: DescribeFn, reading: Reading, names: Sequence[str], 
 
 
 def _describe_batch(compiled: DescribeFn, reading: Reading, names: Sequence[str], folder: Path) -> None:
-    """Writes the names and then the descriptors of one batch; a file of names alone is an unfinished batch."""
+    described, rows = _rows(compiled, reading, names)
+    if described:
+        _store(folder, described, rows)
+
+
+def _rows(compiled: DescribeFn, reading: Reading, names: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """The descriptors of the photos that can be read and described, and their names."""
     shapes = []
     for name in names:
         try:
             shapes.append((reading.shape(name), name))
         except PhotoError:
             continue
-    results = list(describe_photos(compiled, sorted(shapes), reading.read))
-    described = [name for result in results for name in result.keys]
-    if not described:
-        return
+    results = [result for result in describe_photos(compiled, sorted(shapes), reading.read) if result.keys]
+    rows = np.concatenate([result.rows for result in results]) if results else np.zeros((0, 0), np.float32)
+    return [name for result in results for name in result.keys], rows
+
+
+def _store(folder: Path, names: Sequence[str], rows: np.ndarray) -> None:
+    """Writes the names and then the descriptors of one batch; a file of names alone is an unfinished batch."""
     path = folder / f"{len(list(folder.glob('*.npy'))):05}"
-    write_names(path.with_suffix(".txt"), described)
-    write_array(path.with_suffix(".npy"), np.concatenate([result.rows for result in results if result.keys]))
+    write_names(path.with_suffix(".txt"), names)
+    write_array(path.with_suffix(".npy"), rows)
+
+
+@dataclass(frozen=True)
+class DescribeJob:
+    """What a worker needs to describe photos.
+
+    Attributes:
+        sharded: the folder of the descriptors of each unit.
+        model: the path of a .keras or .onnx file, or the name of a network.
+        runtime: what computes the descriptors.
+        reading: how photos are read.
+    """
+
+    sharded: ShardedFolder
+    model: str
+    runtime: str
+    reading: Reading
+
+    def open(self) -> Worker:
+        """Loads and compiles the network."""
+        compiled = describer(load_model(self.model), runtime=Runtime(self.runtime, self.model))
+        return lambda number, names, advance: self._describe(compiled, number, names, advance)
+
+    def _describe(
+        self, compiled: DescribeFn, number: int, names: Sequence[str], advance: Callable[[int], None]
+    ) -> None:
+        described, rows = _rows(compiled, self.reading, names)
+        with self.sharded.commit(number) as unwritten:
+            if unwritten:
+                write_array(self.sharded.partial / f"{number:05}.npy", rows)
+                self.sharded.finish(number, described, {})
+        advance(len(names))
+
+
+def _describe_on_workers(
+    model: str, runtime: str, reading: Reading, names: Sequence[str], folder: Path, engine: Engine
+) -> None:
+    """Describes photos on workers; this process alone writes the folder, after all units are done."""
+    units = list(batches(names, PHOTOS_OF_UNIT))
+    made = fingerprint(folder.name, runtime, units)
+    apart = folder.absolute().with_name(f"new-{folder.name}")  # descriptors-* are whole
+    sharded = ShardedFolder(apart, "descriptors of a reconstruction", 1, made)
+    sharded.start()
+    job = DescribeJob(sharded, model, runtime, replace(reading, folder=reading.folder.absolute()))
+    run_units(job, sharded.unfinished(units), engine=engine, label="descriptors")
+    for number, note in enumerate(sharded.notes()):
+        if note["names"]:
+            _store(folder, note["names"], np.load(sharded.partial / f"{number:05}.npy", allow_pickle=False))
+    sharded.discard()

@@ -18,6 +18,7 @@ from ..command.kinds import Writes, require_package
 from ..command.options import Argument, Option, takes
 from ..descriptors.extract import extract
 from ..descriptors.folder import read_descriptors
+from ..engines.options import EngineOptions
 from ..files.durable import FolderError, atomic_path, write_file
 from ..files.name_join import some_of
 from ..files.shards import read_left_out, write_left_out
@@ -40,7 +41,7 @@ from .paired_photos import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairOptions(CustomLayers, RuntimeOption, IntakeOptions, NearOptions, PairedPhotosOptions):
+class PairOptions(CustomLayers, RuntimeOption, EngineOptions, IntakeOptions, NearOptions, PairedPhotosOptions):
     """Options of the command `keras-retrieval pairs`."""
 
     model: Annotated[
@@ -143,6 +144,7 @@ def _described(options: PairOptions, photos: Path, folder: Path) -> tuple[list[s
         runtime=options.runtime,
         replace=options.replace,
         **options.passed_on,
+        **options.engine_passed_on,
     )
     shards, names, _ = read_descriptors(described)
     return names, np.concatenate(shards), read_left_out(described)

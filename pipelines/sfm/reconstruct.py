@@ -83,6 +83,7 @@ def reconstruct(options: ReconstructOptions) -> Path:
             options.descriptor_size,
             accept_truncated=options.accept_truncated,
             runtime=options.runtime,
+            engine=engine,
         )
 
     database = (

@@ -104,7 +104,7 @@ def _readable(
         accept_truncated=options.accept_truncated,
     )
     names, _ = numbered(landmarks)
-    cache = build_cache(options.output / "photos", names, reading, replace=True)
+    cache = build_cache(options.output / "photos", names, reading, replace=True, engine=options.chosen_engine)
     readable = {
         landmark: [name for name in photos if name not in cache.left_out] for landmark, photos in landmarks.items()
     }

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 from ..command.kinds import Writes
 from ..command.options import Argument, Option
+from ..engines.options import EngineOption, check_engine
+from ..engines.work import LOCAL
 from ..files.durable import FolderError, fingerprint
 from ..networks.custom_layers import CustomLayers
 from ..networks.files import model_identity
@@ -17,7 +19,7 @@ from ..photos.object_options import ObjectOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyOptions(CustomLayers, IntakeOptions, ObjectOptions):
+class ClassifyOptions(EngineOption, CustomLayers, IntakeOptions, ObjectOptions):
     """The options of the step `classify`, which trains the trunk of a network to classify landmarks."""
 
     photos: Annotated[
@@ -93,6 +95,15 @@ class ClassifyOptions(CustomLayers, IntakeOptions, ObjectOptions):
             at_least=0,
         ),
     ] = 100
+    engine: Annotated[
+        str,
+        Option(
+            "Where the photos are read and resized: local, in this process; "
+            "ray (extra ray), on the cluster of RAY_ADDRESS; dask (extra dask), on that of DASK_SCHEDULER_ADDRESS; or "
+            "a cluster's address. All machines need the same folders under the same paths.",
+            kind=check_engine,
+        ),
+    ] = LOCAL
     resume: Annotated[
         bool, Option("Resume the run in RUN with the same options; --epochs may be higher than before.")
     ] = False

@@ -126,7 +126,9 @@ def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint, devic
     best, scorer = _best(options, validation_mining is not None), _scorer(options) if workers.is_chief else None
 
     folder = options.cache or options.output / "photos"
-    photos = build_cache(folder, tuples.images, reading, replace=options.cache is None, sharing=workers)
+    photos = build_cache(
+        folder, tuples.images, reading, replace=options.cache is None, engine=options.chosen_engine, sharing=workers
+    )
     draw = _draw(options, tuples, photos, workers)
     stream, validation_stream = TupleStream(draw, photo_options, devices.part(draw.batch)), None
     if validation_mining is not None:

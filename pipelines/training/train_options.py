@@ -12,6 +12,8 @@ from ..command.kinds import Reads, Writes, checked_by_the_step
 from ..command.options import Argument, Option
 from ..descriptors.multi_scale import MIRROR_HELP, parse_scales
 from ..descriptors.options import SHIFT_HELP, SHRINKAGE_DEFAULT
+from ..engines.options import EngineOption, check_engine
+from ..engines.work import LOCAL
 from ..evaluation.datasets import DATASETS, check_dataset
 from ..evaluation.errors import GroundTruthError
 from ..files.durable import FolderError
@@ -60,7 +62,7 @@ def epochs_of(text: str) -> list[int]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(CustomLayers, ObjectOptions):
+class TrainOptions(EngineOption, CustomLayers, ObjectOptions):
     """The options of the step `train`, which trains a network on tuples.
 
     Options with the default None that a published training recipe contains get their values from the recipe for the
@@ -364,6 +366,15 @@ class TrainOptions(CustomLayers, ObjectOptions):
             kind=Writes("folder", FolderError),
         ),
     ] = None
+    engine: Annotated[
+        str,
+        Option(
+            "Where the photos are read and resized, and described for the whitening: local, in this process; "
+            "ray (extra ray), on the cluster of RAY_ADDRESS; dask (extra dask), on that of DASK_SCHEDULER_ADDRESS; or "
+            "a cluster's address. All machines need the same folders under the same paths.",
+            kind=check_engine,
+        ),
+    ] = LOCAL
     dataset: Annotated[
         str | None,
         Option(
@@ -491,6 +502,7 @@ class TrainOptions(CustomLayers, ObjectOptions):
             raise ArgumentError("--dim needs a whitening: give --whiten lw or pca")
 
     def _check_devices(self) -> None:
+        self.refuse_engine(self.workers, "a command without --workers, whose processes read their own photos")
         count = self.devices * (worker_place().count if self.workers else 1)
         if self.devices == 1 and not self.workers:
             return

@@ -55,7 +55,9 @@ def train_proposals(options: TrainProposalsOptions) -> dict[str, Any]:
     shares, unreadable = boxes_as_shares(boxes, Reading(options.photos, None))
     # The cache in RUN is built again if photos have changed; a cache that the user names is not.
     cache, replace = options.cache or options.output / "photos", options.cache is None
-    photos = build_cache(cache, [name for name in names if name in shares], reading, replace=replace)
+    photos = build_cache(
+        cache, [name for name in names if name in shares], reading, replace=replace, engine=options.chosen_engine
+    )
     side = max(options.size, reading.smallest)
     anchors, cells = learner.anchors(side)
     data = ProposalPhotos(photos.names, shares, photos, side, anchors, cells, options.batch, options.flip, options.seed)

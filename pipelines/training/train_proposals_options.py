@@ -12,6 +12,8 @@ from keras_retrieval.errors import ArgumentError
 
 from ..command.kinds import Reads, Writes
 from ..command.options import Argument, Option
+from ..engines.options import EngineOption, check_engine
+from ..engines.work import LOCAL
 from ..files.durable import FolderError, fingerprint
 from ..networks.custom_layers import CustomLayers
 from ..networks.files import model_identity
@@ -24,7 +26,7 @@ MOST_PROPOSALS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainProposalsOptions(CustomLayers):
+class TrainProposalsOptions(EngineOption, CustomLayers):
     """The options of the step `train-proposals`, which trains a network to propose the regions that it pools."""
 
     boxes: Annotated[
@@ -83,6 +85,15 @@ class TrainProposalsOptions(CustomLayers):
             kind=Writes("folder", FolderError),
         ),
     ] = None
+    engine: Annotated[
+        str,
+        Option(
+            "Where the photos are read and resized: local, in this process; "
+            "ray (extra ray), on the cluster of RAY_ADDRESS; dask (extra dask), on that of DASK_SCHEDULER_ADDRESS; or "
+            "a cluster's address. All machines need the same folders under the same paths.",
+            kind=check_engine,
+        ),
+    ] = LOCAL
     resume: Annotated[bool, Option("Resume the run in RUN with the same options.")] = False
 
     def check(self) -> None:

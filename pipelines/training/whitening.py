@@ -61,6 +61,7 @@ def describe_for_whitening(model: str, tuples: Tuples, options: TrainOptions, fo
         ExtractOptions(
             model, options.photos, folder, size=options.test_size, scales=options.scales, mirror=options.mirror,
             edges=options.edges, precision=options.precision, runtime="tensorflow", replace=True,
+            engine=options.engine,
         )
     )  # fmt: skip
     return WhiteningPhotos(described, MatchingPairs(tuples.images, tuples.qidxs, tuples.pidxs))

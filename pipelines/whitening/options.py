@@ -11,6 +11,7 @@ from ..command.kinds import Reads, Writes
 from ..command.options import Argument, Option
 from ..descriptors.matching_pairs import PairsError
 from ..descriptors.options import SHIFT_HELP, SHRINKAGE_DEFAULT, DescriptionOptions
+from ..engines.options import EngineOptions
 from ..files.durable import FolderError
 from ..networks.files import check_keras_path
 from ..networks.kinds import KERAS_FILE, KERAS_NETWORK, KERAS_NETWORK_HELP
@@ -25,7 +26,7 @@ METHODS = ("lw", "pca", "regional-pca", "linear")
 
 
 @dataclass(frozen=True, kw_only=True)
-class WhitenOptions(DescriptionOptions, RuntimeOption, IntakeOptions, ObjectOptions):
+class WhitenOptions(DescriptionOptions, RuntimeOption, EngineOptions, IntakeOptions, ObjectOptions):
     """Options of the command `keras-retrieval whiten`.
 
     Choose the size, scales, antialiasing and mirroring with which the whitened network will be used.
@@ -106,6 +107,7 @@ class WhitenOptions(DescriptionOptions, RuntimeOption, IntakeOptions, ObjectOpti
         """
         super().check()
         check_runtime_precision(self.runtime, self.precision)
+        self.refuse_engine(self.method == "regional-pca", "a --method that learns from descriptors of photos")
         if self.shrinkage is not None and self.method != "lw":
             raise ArgumentError(f"--shrinkage {self.shrinkage:g} is for --method lw only, got --method {self.method}")
         if self.shift != 1 and self.method != "lw":

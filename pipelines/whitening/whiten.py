@@ -100,7 +100,7 @@ def _describe(model: str, output: Path, options: WhitenOptions) -> None:
         ExtractOptions(
             model, options.folder, output, size=options.size, scales=options.scales, antialias=options.antialias,
             mirror=options.mirror, edges=options.edges, precision=options.precision, runtime=options.runtime,
-            replace=options.replace, **options.passed_on,
+            replace=options.replace, **options.passed_on, **options.engine_passed_on,
         )
     )  # fmt: skip
 

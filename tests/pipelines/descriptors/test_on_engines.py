@@ -3,14 +3,22 @@
 import numpy as np
 import pytest
 
+from export.grouping.options import GroupsOptions
+from keras_retrieval.errors import ArgumentError
+from pipelines.copies.options import DuplicatesOptions
 from pipelines.descriptors.extract import extract
 from pipelines.descriptors.folder import read_descriptors
 from pipelines.engines.work import Engine, EngineError, UnitsFailedError
+from pipelines.evaluation.options import EvaluateOptions
 from pipelines.files.durable import FolderError, partial_of
 from pipelines.files.shards import RUN, read_left_out
 from pipelines.photos.cache import PhotoCache, build_cache
 from pipelines.photos.edge_maps import edge_maps
 from pipelines.photos.reading import Reading
+from pipelines.sfm.descriptors import compute_descriptors
+from pipelines.sfm.pairs import pairs
+from pipelines.training.train_options import TrainOptions
+from pipelines.whitening.options import WhitenOptions
 from tests.helpers.small import draw_folder, saved_network
 
 
@@ -110,3 +118,32 @@ def test_rows_are_in_the_order_of_the_plan_on_a_cluster(cluster, small, photos, 
     )
     assert len(names) == len(set(names)) == manifest["count"] == sum(map(len, found)) == 22
     assert manifest["runtime"] == "tensorflow"
+
+
+def test_other_steps_describe_on_a_cluster(cluster, small, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.sfm.descriptors.PHOTOS_OF_UNIT", 5)
+    names = sorted(path.name for path in photos.iterdir())
+    here, there = (
+        compute_descriptors(photos, names, tmp_path / name, small, 40, runtime="tensorflow", engine=engine)
+        for name, engine in (("here", None), ("there", Engine("dask", cluster)))
+    )
+    np.testing.assert_allclose(there, here, atol=1e-6)
+    assert np.isnan(there).any(axis=1).sum() == 2
+    assert [path.suffix for path in (tmp_path / "there").iterdir()] == [""]
+    pairs(small, photos, tmp_path / "pairs.txt", engine=cluster, workers=2)
+    assert read_descriptors(tmp_path / "pairs-descriptors")[2]["runtime"] == "tensorflow"
+    assert (tmp_path / "pairs.txt").read_text()
+
+
+def test_an_engine_without_work_is_refused(tmp_path):
+    trained = {"tuples": tmp_path, "photos": tmp_path, "output": tmp_path, "workers": True}
+    evaluated = {"dataset": "oxford5k", "photos": tmp_path, "output": tmp_path, "bow": True}
+    for make, needed in (
+        (lambda: DuplicatesOptions(tmp_path, engine="dask"), "--model"),
+        (lambda: WhitenOptions("a.keras", tmp_path, "b.keras", method="regional-pca", engine="dask"), "a --method"),
+        (lambda: GroupsOptions(str(tmp_path), tmp_path, engine="dask"), "--like"),
+        (lambda: EvaluateOptions(**evaluated, engine="dask"), "a network"),
+        (lambda: TrainOptions(**trained, engine="dask"), "a command without --workers"),
+    ):
+        with pytest.raises(ArgumentError, match=f"--engine dask needs {needed}"):
+            make()
