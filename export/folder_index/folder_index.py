@@ -41,13 +41,23 @@ from ..index_contract.checks import (
     new_columns,
     stored_values,
 )
-from ..index_contract.contract import Filter, Hits
+from ..index_contract.contract import Filter, Hits, IndexState
 from ..index_contract.errors import IndexReplacedError
 from ..index_contract.index_settings import CROPS_EXACT_BELOW, IndexSettings
 from ..index_contract.photo_crops import PhotoCrops
 from ..index_contract.photos_to_index import PhotosToIndex, RowBlocks
 from .builder import build_segment, create_log, segment_bytes
-from .layout import clean, locked, manifest_stamp, new_segment, publish, read_index, remove_outdated
+from .following import FIRST_PAUSE, Following, Loader
+from .layout import (
+    clean,
+    grace_left,
+    locked,
+    manifest_stamp,
+    new_segment,
+    publish,
+    read_index,
+    remove_outdated,
+)
 from .segment import Segment
 from .snapshot import MutableSegment, Snapshot
 from .write_ahead_log import Change, FileStamp, LogPosition
@@ -57,6 +67,7 @@ RETRY_AFTER = 500  # further changes after which a rebuild that failed is tried 
 BUILD_TIMEOUT = 3600.0  # seconds to wait while another process builds a segment
 
 _LOG_MARGIN = 3 * 4096  # bytes on the disk: the head of the log, and the ends of files
+_WARM_UP_QUERIES = 8
 
 log = logging.getLogger("keras_retrieval")
 
@@ -65,7 +76,9 @@ class FolderIndex:
     """An open index folder; implements `NeighbourIndex`.
 
     Args:
-        folder: folder of an index written by `keras-retrieval index`.
+        folder: folder of an index written by `keras-retrieval index`. It is not written to before the first change, so
+            that it may be mounted read-only.
+        following: how the index follows changes by other processes.
 
     Raises:
         FolderError: the folder does not exist, is not an index, has an unsupported layout, or one of its files is
@@ -73,11 +86,14 @@ class FolderIndex:
         MissingExtraError: the index is searched approximately, and ScaNN is not installed.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, following: Following | None = None) -> None:
+        self._folder, self._following = folder, following or Following()
         self._changing = threading.Lock()  # guards _mutable and _seen; searches do not wait for it
         self._compaction: threading.Thread | None = None
-        self._loading: threading.Thread | None = None
+        self._loader = Loader(self._load_newest, self._report)
+        self._loads = self._failures = 0
+        self._loaded_at = 0.0
+        self._problem = ""
         self._failed_at = 0  # changes from which on a rebuild that failed is tried again
         self._mutable: MutableSegment
         self._published: FileStamp
@@ -102,6 +118,13 @@ class FolderIndex:
         """A text that differs after every change; see `NeighbourIndex.version`."""
         snapshot = self._snapshot()
         return f"{snapshot.segment.facts['segment']}-{'-'.join(map(str, self._published))}-{snapshot.number}"
+
+    @property
+    def state(self) -> IndexState:
+        """The build that is searched, and whether it is the newest; see `NeighbourIndex.state`."""
+        snapshot = self._snapshot()
+        segment = str(snapshot.segment.facts["segment"])
+        return IndexState(segment, snapshot.size, self._loaded_at, self._loads, self._failures, self._problem)
 
     def __len__(self) -> int:
         return self._snapshot().size
@@ -306,43 +329,59 @@ class FolderIndex:
         if self._compaction and self._compaction.is_alive():
             log.info(f"{self._folder}: waiting for the rebuild of the index; all changes are kept already")
         with waiting(f"{self._folder}: waiting for the rebuild of the index"):
-            for thread in (self._compaction, self._loading):
-                if thread:
-                    thread.join()
+            if self._compaction:
+                self._compaction.join()
+            self._loader.close()
 
     def _snapshot(self) -> Snapshot:
         """Returns the latest snapshot; reads changes by other processes first, unless another thread reads them."""
         if self._stamps() != self._seen and self._changing.acquire(blocking=False):
             try:
                 if manifest_stamp(self._folder) == self._published:
-                    self._catch_up()
-                else:
-                    self._seen = self._stamps()
-                    self._loading = threading.Thread(target=self._reload, daemon=True)
-                    self._loading.start()
+                    self._read_changes()
+                elif not self._loader.running:
+                    with suppress(Exception):  # changes that were made before the new segment, which has them
+                        self._apply_log()
+                    segment = self._mutable.segment.folder.name
+                    self._loader.start(self._following.wait(grace_left(self._folder, segment)))
             finally:
                 self._changing.release()
-            if self._loading and not self._mutable.segment.folder.exists():
-                self._loading.join()  # its mapped files are gone, on a network file system for this process as well
+            if self._loader.running and not self._mutable.segment.folder.exists():
+                self._loader.hurry()  # the mapped files are gone, on a network file system for this process as well
         return self._mutable.snapshot
+
+    def _read_changes(self) -> None:
+        """Applies the log's new changes, in a search. The caller holds the lock `_changing`."""
+        if not self._following.steadfast:
+            self._catch_up()
+        elif not (self._problem and self._loader.running):
+            try:
+                self._seen = self._apply_log()
+            except Exception as error:
+                self._report(error)
+                self._loader.start()
 
     def _stamps(self) -> tuple[FileStamp, FileStamp]:
         return manifest_stamp(self._folder), self._mutable.segment.log.stamp()
 
     def _catch_up(self) -> None:
         """Applies the log's new changes, or loads a new segment. The caller holds the lock `_changing`."""
-        published, seen = manifest_stamp(self._folder), self._stamps()
         try:
-            if published == self._published:
-                for change, position in self._mutable.segment.log.read(self._mutable.position):
-                    self._mutable.apply(change, position)
-                self._seen = seen
+            if manifest_stamp(self._folder) == self._published:
+                self._seen = self._apply_log()
                 return
         except FolderError:
             # The log may lack a change that was read, but which its writer could not acknowledge. A damaged log raises
             # the error again.
             log.debug("%s is read again", self._folder)
         self._load()
+
+    def _apply_log(self) -> tuple[FileStamp, FileStamp]:
+        """Applies the log's new changes; returns the stamps that the folder had before."""
+        seen = self._stamps()
+        for change, position in self._mutable.segment.log.read(self._mutable.position):
+            self._mutable.apply(change, position)
+        return seen
 
     def _load(self) -> None:
         """Verifies and opens the current segment. The caller holds the lock `_changing`, except in the constructor."""
@@ -358,14 +397,25 @@ class FolderIndex:
             except (OSError, FolderError):
                 if manifest_stamp(self._folder) == published:
                     raise
+        if self._following.steadfast:
+            _warm_up(mutable)
         self._mutable, self._published, self._seen = mutable, published, seen
+        self._loads, self._loaded_at = self._loads + 1, time.time()
 
-    def _reload(self) -> None:
+    def _load_newest(self) -> None:
+        """Applies what is new, in the thread of the loader."""
         with self._changing:
-            try:
-                self._catch_up()
-            except (OSError, ValueError) as error:
-                log.warning("the older segment of %s stays in use: %s", self._folder, error)
+            self._catch_up()
+        if self._problem:
+            log.info("%s can be read again", self._folder)
+        self._problem = ""
+
+    def _report(self, error: Exception) -> None:
+        """Reports that a build or the log of changes could not be read."""
+        self._failures += 1
+        if str(error) != self._problem:
+            self._problem = str(error)
+            log.warning("the older segment of %s stays in use: %s", self._folder, error)
 
     def _write(self, change: Change) -> int:
         """Makes a change durable; returns its number of photos, of a change of columns without missing ones."""
@@ -445,7 +495,11 @@ class FolderIndex:
             log.warning("%s was not rebuilt, and goes on with its old files: %s", self._folder, reason)
         else:
             log.info(f"{self._folder}: rebuilt in {time.monotonic() - started:.1f} s")
-        self._reload()
+        try:
+            self._load_newest()
+        except (OSError, ValueError) as error:
+            self._report(error)
+            self._loader.start(FIRST_PAUSE)
 
     def _run_update(self) -> str:
         """Rebuilds the index in another process; returns why that failed, or ""."""
@@ -467,6 +521,13 @@ def _to_stored(rows: np.ndarray, label: str, segment: Segment) -> np.ndarray:
     check_shape(rows, {dimensions, segment.rows.dimensions}, dimensions, label)
     check_finite([rows], label)
     return segment.to_stored(rows)
+
+
+def _warm_up(mutable: MutableSegment) -> None:
+    """Searches with some rows, so that the pages of mapped files are read before the first request."""
+    rows = mutable.segment.rows
+    chosen = np.linspace(0, len(rows) - 1, min(_WARM_UP_QUERIES, len(rows))).astype(np.int64)
+    mutable.snapshot.search(rows.take(chosen), 10, exact=False, where=None)
 
 
 def _row_numbers(mutable: MutableSegment, names: Sequence[str]) -> np.ndarray:

@@ -9,7 +9,7 @@ killed. The next change removes the files that a killed writer left.
 
 A replaced segment stays for a grace period, because readers on other machines may still have its files mapped, and
 would be killed if these vanished from a network file system. The manifest lists such segments and the times until which
-they stay; the next change after that removes them.
+they stay, by the clock of the file system; the next change after that removes them.
 """
 
 import json
@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from keras_retrieval.pipelines.files.checksums import Checksums
 from keras_retrieval.pipelines.files.durable import MANIFEST, FolderError, read_manifest, write_manifest
 from keras_retrieval.pipelines.files.locks import lock
 
@@ -39,14 +40,18 @@ _LOCKS = {"writing": "writing to", "building": "rebuilding"}
 def read_index(folder: Path) -> dict[str, Any]:
     """Reads the manifest of an index folder and verifies the SHA-256 of all files that the manifest lists.
 
+    Files that have not changed since they were verified are not read again; see `pipelines.files.checksums`.
+
     Raises:
         FolderError: the folder does not exist, is not an index, has an older or newer layout, or a file is missing or
             was altered.
     """
     while True:
         before = manifest_stamp(folder)
+        checksums = Checksums(folder)
         try:
-            manifest = read_manifest(folder, kind=KIND, version=VERSION, verify=True)
+            manifest = read_manifest(folder, kind=KIND, version=VERSION, verify=checksums.sha256)
+            checksums.keep()
             break
         except FolderError:
             if manifest_stamp(folder) == before:
@@ -125,7 +130,9 @@ def remove_outdated(folder: Path, current: str | None, *, older: bool = False) -
         current: folder name of the current segment, which is kept; None if there is none.
         older: whether sub-folders of older layouts are removed as well.
     """
-    kept = {segment for segment, until in _replaced(folder).items() if until > time.time()}
+    replaced = _replaced(folder)
+    now = file_time(folder) if replaced else 0.0
+    kept = {segment for segment, until in replaced.items() if until > now}
     for path in folder.glob("*" if older else f"{_PREFIX}*"):
         if path.is_dir() and path.name not in (current, LOCAL, *kept):
             shutil.rmtree(path, ignore_errors=True)
@@ -151,24 +158,52 @@ def publish(folder: Path, segment: Path, facts: Mapping[str, Any], grace: float)
     files = [path for path in segment.rglob("*") if path.is_file() and path.name not in (LOG, HEAD)]
     facts = {key: value for key, value in facts.items() if key not in (*_OF_FILES, REPLACED)}
     version = CROPS_VERSION if facts.get("crops") else PHOTOS_VERSION
-    replaced = _replaced(folder)
+    replaced, now = _replaced(folder), file_time(folder)
     if (before := current_segment(folder)) is not None:
-        replaced[before] = time.time() + 60 * grace
-    replaced = {name: until for name, until in replaced.items() if until > time.time() and (folder / name).is_dir()}
+        replaced[before] = now + 60 * grace
+    replaced = {name: until for name, until in replaced.items() if until > now and (folder / name).is_dir()}
+    checksums = Checksums(folder)
     write_manifest(
         folder,
         files,
         kind=KIND,
         version=version,
+        sha256=checksums.sha256,
         segment=segment.name,
         **facts,
         **({REPLACED: replaced} if replaced else {}),
     )
+    checksums.keep()
+
+
+def file_time(folder: Path) -> float:
+    """Returns the time of the clock by which a folder's files get their times, in seconds since 1970.
+
+    On a network file system this is the server's clock, which is the same for all machines. The folder must be
+    writable.
+    """
+    path = folder / ".writing"
+    path.touch()
+    return path.stat().st_mtime
+
+
+def grace_left(folder: Path, segment: str) -> float:
+    """Returns for how many seconds a segment stays that the current manifest has replaced, from its publication on.
+
+    Both times are of the clock of the file system, so that the clock of the reader does not matter. Returns 0 if the
+    segment may be removed at any moment.
+    """
+    try:
+        published = (folder / MANIFEST).stat().st_mtime
+    except OSError:
+        return 0.0
+    return max(0.0, _replaced(folder).get(segment, 0.0) - published)
 
 
 def _replaced(folder: Path) -> dict[str, float]:
     """The segments that the manifest states as replaced, and until when they stay, in seconds since 1970."""
-    return {str(name): float(until) for name, until in _entry(folder, REPLACED, {}).items()}
+    entries = _entry(folder, REPLACED, {}).items()
+    return {str(name): float(until) for name, until in entries if isinstance(until, int | float)}
 
 
 def _entry(folder: Path, name: str, default: Any) -> Any:

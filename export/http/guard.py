@@ -9,7 +9,7 @@ from .host_names import HostNames
 from .messages import Answer, Request, Response, error_response, shortened
 from .tokens import Token
 
-HEALTH = "/healthz"
+HEALTH, READINESS = "/healthz", "/readyz"
 SIGN_IN = "/sign-in"
 SIGN_IN_LIMITS = BodyLimits(2**14)
 MISDIRECTED = 421
@@ -19,7 +19,8 @@ class Guard:
     """Refuses requests for unknown names of the server, and those without its token.
 
     A browser that asks for a page without the token gets a form for it, and a cookie once the token was sent. HEALTH
-    (/healthz) is answered without either, for probes, which know neither name nor token.
+    (/healthz: the process answers) and READINESS (/readyz: it should get requests) are answered without either, for
+    probes, which know neither name nor token.
 
     Args:
         names: the names of the server that are answered.
@@ -29,6 +30,7 @@ class Guard:
         form: function that makes the form for the token, with status 401, given whether a wrong token was sent; None
             for a server without a page.
         open_paths: paths below the base path that are answered without a token, such as the style of the form.
+        unready: function that returns why the server should get no requests, "" if it should. Everybody can read it.
     """
 
     def __init__(
@@ -40,9 +42,10 @@ class Guard:
         secure: bool = False,
         form: Callable[[bool], Response] | None = None,
         open_paths: tuple[str, ...] = (),
+        unready: Callable[[], str] = lambda: "",
     ) -> None:
         self._names, self._token, self._base, self._secure = names, token, base, secure
-        self._form, self._open = form, open_paths
+        self._form, self._open, self._unready = form, open_paths, unready
 
     @property
     def admit(self) -> Admit:
@@ -50,7 +53,7 @@ class Guard:
         return self._refusal
 
     def answering(self, answer: Answer) -> Answer:
-        """Adds the health check and the form for the token to a function that answers requests.
+        """Adds the health checks and the form for the token to a function that answers requests.
 
         Args:
             answer: function that answers requests below the base path, without it.
@@ -59,6 +62,9 @@ class Guard:
         def guarded(request: Request) -> Response:
             if request.path == HEALTH and request.method in ("GET", "HEAD"):
                 return Response(200, "ok\n", "text/plain")
+            if request.path == READINESS and request.method in ("GET", "HEAD"):
+                reason = self._unready()
+                return Response(503 if reason else 200, f"{reason or 'ok'}\n", "text/plain")
             if self._token is not None and self._form is not None and request.path == SIGN_IN:
                 return self._signed_in(request, self._token, self._form)
             return answer(request)
@@ -72,7 +78,7 @@ class Guard:
 
     def _refusal(self, request: Request) -> Response | None:
         path = request.path.removeprefix(self._base)
-        if path == HEALTH:
+        if path in (HEALTH, READINESS):
             return None
         host = request.headers.get("host", "")
         if not self._names.answered(host):

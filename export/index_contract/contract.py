@@ -116,6 +116,27 @@ def parse_where(texts: Iterable[str]) -> Filter | None:
     return Filter(conditions=conditions) if conditions else None
 
 
+@dataclass(frozen=True)
+class IndexState:
+    """The photos that an open index searches, and whether they are the newest.
+
+    Attributes:
+        build: name of the build that is searched: the segment of an index folder, or the Milvus collection.
+        photos: number of photos.
+        loaded_at: when the build was loaded, in seconds since 1970.
+        loads: number of builds that were loaded since the index was opened, including the first.
+        failures: number of attempts to load a build, or to read changes, that failed.
+        problem: why the newest photos cannot be read, so that older ones are searched; "" if they can.
+    """
+
+    build: str
+    photos: int
+    loaded_at: float
+    loads: int = 1
+    failures: int = 0
+    problem: str = ""
+
+
 class NeighbourIndex(Protocol):
     """An open index of the descriptors of N photos.
 
@@ -149,6 +170,15 @@ class NeighbourIndex(Protocol):
         """A text that differs whenever photos have been added, replaced or deleted, also by other processes.
 
         A Milvus collection notices changes by other processes only if the number of photos differs.
+        """
+        ...
+
+    @property
+    def state(self) -> IndexState:
+        """The photos that are searched, and whether they are the newest.
+
+        Raises:
+            OSError: the server of the index does not answer.
         """
         ...
 

@@ -2,16 +2,18 @@
 
 from pathlib import Path
 
+from ..folder_index.following import Following
 from ..index_contract.contract import NeighbourIndex
 from ..milvus_index.address import is_milvus
 
 
-def open_index(place: str | Path) -> NeighbourIndex:
+def open_index(place: str | Path, following: Following | None = None) -> NeighbourIndex:
     """Opens an index for searches and changes.
 
     Args:
         place: folder of an index written by `keras-retrieval index`, or the address of a Milvus collection,
             `milvus://HOST:PORT/COLLECTION`.
+        following: how an index folder follows changes by other processes; None for an index that is searched at once.
 
     Returns:
         The open index; `close` releases its files or its connection.
@@ -31,4 +33,4 @@ def open_index(place: str | Path) -> NeighbourIndex:
         return MilvusIndex(str(place))
     from ..folder_index.folder_index import FolderIndex
 
-    return FolderIndex(Path(place))
+    return FolderIndex(Path(place), following)

@@ -28,7 +28,7 @@ from ..index_contract.checks import (
 )
 from ..index_contract.column_types import NUMBER, TIME, TYPES, type_of
 from ..index_contract.conditions import ALL, EMPTY, IN, PHOTO_COLUMN, Condition, span_of
-from ..index_contract.contract import Filter, Hits
+from ..index_contract.contract import Filter, Hits, IndexState
 from ..index_contract.errors import CollectionError, MilvusError
 from ..index_contract.photo_crops import PhotoCrops
 from .address import Address, parse_address
@@ -69,6 +69,7 @@ class MilvusIndex:
         self._facts, self._read_at = read_facts(self.address, self._client), time.monotonic()
         self._collection = self._client.describe_collection(self.address.collection)["collection_name"]
         self._client.load_collection(self._collection)
+        self._opened_at = time.time()
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -95,6 +96,11 @@ class MilvusIndex:
     def version(self) -> str:
         """A text that differs after own changes, or if the number of photos differs; see `NeighbourIndex.version`."""
         return f"{self._collection}-{len(self)}-{self._last_change}-{len(self.facts['columns'])}"
+
+    @property
+    def state(self) -> IndexState:
+        """The collection that is searched; see `NeighbourIndex.state`."""
+        return IndexState(self._collection, len(self), self._opened_at)
 
     def __len__(self) -> int:
         return self._count(self._whole)

@@ -113,6 +113,12 @@ class Batcher:
                 task.done.cancel()
         return parts[0] if len(parts) == 1 else [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
+    @property
+    def waiting(self) -> int:
+        """The number of requests, or parts of requests, that wait for their computation."""
+        with self._changed:
+            return sum(len(batch.tasks) for batch in self._waiting)
+
     def stop(self) -> None:
         """Computes the waiting batches, and ends the threads."""
         with self._changed:

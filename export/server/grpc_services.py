@@ -117,6 +117,7 @@ class GrpcServer:
         threads: number of threads that answer requests; None for one per concurrent request and SPARE_THREADS.
         arguments: further channel arguments of gRPC, by name.
         token: secret that requests must contain, except those of the health service; None for none.
+        ready: function that returns whether the server should get requests; None to ask for the models only.
 
     Attributes:
         port: port on which the server listens; 0 if it listens only on a Unix socket.
@@ -135,6 +136,7 @@ class GrpcServer:
         threads: int | None = None,
         arguments: Sequence[tuple[str, int | str]] = (),
         token: Token | None = None,
+        ready: Callable[[], bool] | None = None,
     ) -> None:
         import grpc
         from grpc_health.v1 import health, health_pb2_grpc
@@ -146,7 +148,7 @@ class GrpcServer:
             "grpc.so_reuseport": 0,  # otherwise two servers could share a port
             **dict(arguments),
         }
-        self._core = core
+        self._core, self._ready = core, ready or core.models.ready
         pool = ThreadPoolExecutor(threads or core.in_flight.limit + SPARE_THREADS)
         interceptors = [*([] if token is None else [token_interceptor(token)]), malformed_interceptor()]
         self._server = grpc.server(pool, interceptors=interceptors, options=list(options.items()))
@@ -160,14 +162,10 @@ class GrpcServer:
         self._server.start()
 
     def update_health(self) -> None:
-        """Sets the status of the health service: SERVING if every model has an available version, else NOT_SERVING."""
+        """Sets the status of the health service: SERVING if the server should get requests, else NOT_SERVING."""
         from grpc_health.v1 import health_pb2
 
-        status = (
-            health_pb2.HealthCheckResponse.SERVING
-            if self._core.models.ready()
-            else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
+        status = health_pb2.HealthCheckResponse.SERVING if self._ready() else health_pb2.HealthCheckResponse.NOT_SERVING
         for service in HEALTH_NAMES:
             self._health.set(service, status)
 

@@ -58,10 +58,15 @@ class ComputeSlots:
 
     Args:
         limit: maximum number of concurrent computations.
+
+    Attributes:
+        waiting: current number of computations that wait.
     """
 
     def __init__(self, limit: int) -> None:
+        self.waiting = 0
         self._free = threading.Semaphore(limit)
+        self._counting = threading.Lock()
 
     @contextmanager
     def slot(self, deadline: Deadline) -> Iterator[None]:
@@ -74,13 +79,23 @@ class ComputeSlots:
             ServingError: the deadline passed (DEADLINE_EXCEEDED) or the client disconnected (CANCELLED) before the
                 computation could start.
         """
-        if not self._free.acquire(timeout=deadline.remaining()):
-            raise expired()
+        if not self._free.acquire(blocking=False):
+            self._wait(deadline)
         try:
             deadline.check()
             yield
         finally:
             self._free.release()
+
+    def _wait(self, deadline: Deadline) -> None:
+        with self._counting:
+            self.waiting += 1
+        try:
+            if not self._free.acquire(timeout=deadline.remaining()):
+                raise expired()
+        finally:
+            with self._counting:
+                self.waiting -= 1
 
 
 class RequestLimit:

@@ -1,4 +1,4 @@
-"""Metrics of a server in Prometheus' text format, with the names that TensorFlow Serving uses.
+"""Metrics of a server in Prometheus' text format: those of TensorFlow Serving under its names, and some of our own.
 
 As in TensorFlow Serving, latencies are those of successful requests, and values that equal a bound of a histogram's
 buckets are counted above it.
@@ -6,7 +6,7 @@ buckets are counted above it.
 
 import bisect
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 PREFIX = ":tensorflow:serving:"
 REQUEST_COUNT = PREFIX + "request_count"
@@ -22,6 +22,26 @@ QUEUING_LATENCY = PREFIX + "batching_session:queuing_latency"
 INPUT_BATCH_SIZE = PREFIX + "batching_session:input_batch_size"
 PROCESSED_BATCH_SIZE = PREFIX + "batching_session:processed_batch_size"
 PADDING_SIZE = PREFIX + "batching_session:padding_size"
+
+QUEUE_LENGTH = "keras_retrieval_queue_length"  # by which replicas are scaled
+IN_FLIGHT = "keras_retrieval_requests_in_flight"
+READY = "keras_retrieval_ready"
+INDEX_PHOTOS = "keras_retrieval_index_photos"
+INDEX_OUTDATED = "keras_retrieval_index_outdated"
+INDEX_LOADED = "keras_retrieval_index_loaded_timestamp_seconds"
+INDEX_LOADS = "keras_retrieval_index_loads_total"
+INDEX_FAILURES = "keras_retrieval_index_failures_total"
+OWN = {
+    QUEUE_LENGTH: "Requests that wait for their computation or their batch.",
+    IN_FLIGHT: "Requests that wait or are being computed.",
+    READY: "1 if the server is ready, as /readyz says.",
+    INDEX_PHOTOS: "Photos that are searched.",
+    INDEX_OUTDATED: "1 if the newest photos of the index cannot be read, so that older ones are searched.",
+    INDEX_LOADED: "When the build of the index that is searched was loaded, in seconds since 1970.",
+    INDEX_LOADS: "Builds of the index that were loaded since the start.",
+    INDEX_FAILURES: "Attempts to load a build of the index, or to read its changes, that failed.",
+}
+"""Metrics of our own, which are read when the page is asked for, and what they say."""
 
 METRICS_PATH = "/monitoring/prometheus/metrics"  # on the REST port, unless a MonitoringConfig names another path
 LOAD_ATTEMPTS = ":tensorflow:cc:saved_model:load_attempt_count"
@@ -86,7 +106,16 @@ class Metrics:
     def __init__(self) -> None:
         self._counters: dict[str, dict[Labels, int]] = {name: {} for name in COUNTERS}
         self._histograms: dict[str, dict[Labels, Histogram]] = {name: {} for name in BOUNDS}
+        self._read: list[Callable[[], Mapping[str, float]]] = []
         self._lock = threading.Lock()
+
+    def watch(self, read: Callable[[], Mapping[str, float]]) -> None:
+        """Adds metrics of our own to the page.
+
+        Args:
+            read: function that returns their present values, by names of OWN.
+        """
+        self._read.append(read)
 
     def count(self, name: str, number: int = 1, /, **labels: str) -> None:
         """Increases a counter for one combination of label values.
@@ -136,8 +165,9 @@ class Metrics:
 
     def page(self) -> str:
         """Returns all metrics in Prometheus' text format."""
+        own = [line for read in self._read for name, value in read().items() for line in _own_lines(name, value)]
         with self._lock:
-            return "\n".join([*self._lines()]) + "\n"
+            return "\n".join([*self._lines(), *own]) + "\n"
 
     def _lines(self) -> Iterator[str]:
         for name in sorted([*self._counters, *self._histograms]):
@@ -148,6 +178,12 @@ class Metrics:
                 yield f"# TYPE {name} histogram"
                 for labels, histogram in self._histograms[name].items():
                     yield from _histogram_lines(name, _text(labels), histogram)
+
+
+def _own_lines(name: str, value: float) -> Iterator[str]:
+    yield f"# HELP {name} {OWN[name]}"
+    yield f"# TYPE {name} {'counter' if name.endswith('_total') else 'gauge'}"
+    yield f"{name} {value:.17g}"
 
 
 def _histogram_lines(name: str, labels: str, histogram: Histogram) -> Iterator[str]:

@@ -12,6 +12,7 @@ from keras_retrieval.pipelines.local_features.matchers import MATCHER_HELP, MUTU
 
 from keras_retrieval.errors import ArgumentError
 
+from ..folder_index.following import Following
 from ..http.access_options import AccessOptions
 from ..http.base_path import checked_base_path
 from ..http.hosts import address_to_listen_on
@@ -62,6 +63,20 @@ class ServeOptions(AccessOptions):
             kind=Reads("folder", ArgumentError),
         ),
     ] = None
+    reload_within: Annotated[
+        float,
+        Option(
+            "Seconds within which a new build of --index is loaded, at a random moment or at that of --replica, so that"
+            " the servers of one index do not all load it at once.",
+            at_least=0,
+        ),
+    ] = 0.0
+    replica: Annotated[
+        str,
+        Option(
+            "Number of this server among the servers of --index, K/N such as 2/3: fixes its moment in --reload-within."
+        ),
+    ] = ""
     verify: Annotated[int, Option(VERIFY_HELP, at_least=0)] = 0
     local: Annotated[Path | None, Option(LOCAL_HELP, kind=described_folder)] = None
     min_probability: Annotated[float, Option(MIN_PROBABILITY_HELP, at_least=0, below=1)] = 0.0
@@ -112,6 +127,15 @@ class ServeOptions(AccessOptions):
         float, Option("Seconds to finish running requests after Ctrl-C or SIGTERM.", at_least=0)
     ] = 30.0
 
+    @property
+    def following(self) -> Following:
+        """How the server follows changes of its index folder.
+
+        Raises:
+            ArgumentError: --replica is not K/N.
+        """
+        return Following(self.reload_within, *_replica(self.replica), steadfast=True)
+
     def check_packages(self) -> None:
         """Checks that the packages for serving are installed, without importing them.
 
@@ -126,9 +150,10 @@ class ServeOptions(AccessOptions):
         """Checks ranges and --base-path, and that --photos and --verify are given only together with --index.
 
         Raises:
-            ArgumentError: an option is out of range, --base-path is not a path, --photos, --verify, --min-probability
-                or --calibration is given without --index, --local or --matcher without --verify, or --photos is not a
-                folder.
+            ArgumentError: an option is out of range, --base-path is not a path, --replica is not K/N or is given
+                without --reload-within, --photos, --verify, --min-probability, --calibration, --reload-within or
+                --replica is given without --index, --local or --matcher without --verify, or --photos is
+                not a folder.
         """
         super().check()
         checked_base_path(self.base_path)
@@ -141,11 +166,29 @@ class ServeOptions(AccessOptions):
         for label, value in {"min-probability": self.min_probability, "calibration": self.calibration}.items():
             if value and self.index is None:
                 raise ArgumentError(f"--{label} is for the photos of --index: give both")
+        for label, given in {"reload-within": self.reload_within, "replica": self.replica}.items():
+            if given and self.index is None:
+                raise ArgumentError(f"--{label} is for the servers of --index: give both")
+        if self.replica and not self.reload_within:
+            raise ArgumentError("--replica is a moment in --reload-within: give both, such as --reload-within 60")
+        _ = self.following
         check_matching(self.matcher, self.verify)
         if self.photos is not None and not self.photos.is_dir():
             raise ArgumentError(
                 f"--photos {self.photos} {'is not a folder' if self.photos.exists() else 'does not exist'}"
             )
+
+
+def _replica(text: str) -> tuple[int, int]:
+    """The number of a server and the number of servers in a text K/N; zeros for no text."""
+    if not text:
+        return 0, 0
+    number, _, count = text.partition("/")
+    if not (text.isascii() and number.isdigit() and count.isdigit() and len(text) < 20):
+        raise ArgumentError(f"--replica must be K/N such as 2/3, got {text}")
+    if not 1 <= int(number) <= int(count):
+        raise ArgumentError(f"--replica K/N must have a number K from 1 to N, got {text}")
+    return int(number), int(count)
 
 
 def check_packages() -> None:

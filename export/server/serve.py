@@ -32,7 +32,7 @@ def serve(options: ServeOptions) -> None:
         config = served_models(options, stopped)
         if stopped.is_set():
             return
-        index = None if options.index is None else open_index(options.index)
+        index = None if options.index is None else open_index(options.index, options.following)
         settings = server_settings(options, index)
         _quiet()
         try:

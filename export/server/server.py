@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,10 @@ from .core import ServingCore, run_in_slot
 from .grpc_services import GrpcServer
 from .limits import ComputeSlots, RequestLimit
 from .loading import LoadSettings
-from .metrics import METRICS_PATH, Metrics
+from .metrics import IN_FLIGHT, METRICS_PATH, QUEUE_LENGTH, Metrics
 from .model_registry import ModelRegistry
 from .photo_search import PhotoSearch
+from .readiness import Readiness
 from .rest import Rest
 from .servable import Run
 from .served_photos import ServedPhotos
@@ -133,15 +134,15 @@ class Server:
     """
 
     def __init__(self, config: Any, settings: ServerSettings, stopped: threading.Event | None = None) -> None:
-        run, metrics = run_in_slot(ComputeSlots(CPUS)), Metrics()
+        slots, metrics = [ComputeSlots(CPUS), ComputeSlots(CPUS)], Metrics()
+        run = run_in_slot(slots[0])
+        self._readiness: Readiness | None = None
         self._batcher = _batcher(settings, run, metrics)
         self._rest: HttpServer | None = None
         self._grpc: GrpcServer | None = None
         self._page: SearchPage | None = None
         search = (
-            None
-            if settings.index is None
-            else PhotoSearch(settings.index, ComputeSlots(CPUS), settings.verifier, settings.judge)
+            None if settings.index is None else PhotoSearch(settings.index, slots[1], settings.verifier, settings.judge)
         )
         self._models = ModelRegistry(
             settings.poll_seconds,
@@ -162,10 +163,13 @@ class Server:
             if search is not None:
                 search.model(self._models)
                 self._page = _search_page(self.core, settings, search)
+            self._readiness = Readiness(self._models, search, self._models_changed)
+            metrics.watch(self._readiness.metrics)
+            metrics.watch(lambda: self._load_of(slots))
             if settings.rest_port is not None:
-                self._rest = _http_server(self.core, settings, self._page)
+                self._rest = _http_server(self.core, settings, self._page, self._readiness)
             if settings.port is not None or settings.grpc_socket:
-                self._grpc = _grpc_server(self.core, settings)
+                self._grpc = _grpc_server(self.core, settings, self._readiness)
         except BaseException:
             self.stop()
             raise
@@ -199,6 +203,8 @@ class Server:
         Args:
             grace: maximum time to wait in seconds; requests that are still running afterwards are cancelled.
         """
+        if self._readiness is not None:
+            self._readiness.stopping()
         ended = None if self._grpc is None else self._grpc.stop(grace)
         if self._rest is not None:
             self._rest.stop(grace)
@@ -208,6 +214,8 @@ class Server:
             ended.wait()
         if self._batcher is not None:
             self._batcher.stop()
+        if self._readiness is not None:
+            self._readiness.close()
         self._models.stop()
 
     def __enter__(self) -> "Server":
@@ -220,6 +228,11 @@ class Server:
         if self._grpc is not None:
             self._grpc.update_health()
 
+    def _load_of(self, slots: Sequence[ComputeSlots]) -> Mapping[str, float]:
+        """The metrics of the requests that wait and are being computed."""
+        waiting = sum(one.waiting for one in slots) + (0 if self._batcher is None else self._batcher.waiting)
+        return {QUEUE_LENGTH: waiting, IN_FLIGHT: self.core.in_flight.count}
+
 
 def _batcher(settings: ServerSettings, otherwise: Run, metrics: Metrics) -> Batcher | None:
     if settings.batching is None:
@@ -227,7 +240,7 @@ def _batcher(settings: ServerSettings, otherwise: Run, metrics: Metrics) -> Batc
     return Batcher(settings.batching, otherwise if settings.loading.batching_by_version else None, metrics)
 
 
-def _grpc_server(core: ServingCore, settings: ServerSettings) -> GrpcServer:
+def _grpc_server(core: ServingCore, settings: ServerSettings, readiness: Readiness) -> GrpcServer:
     addresses = [] if settings.port is None else [address(settings.host, settings.port)]
     addresses += [f"unix:{settings.grpc_socket}"] if settings.grpc_socket else []
     return GrpcServer(
@@ -238,6 +251,7 @@ def _grpc_server(core: ServingCore, settings: ServerSettings) -> GrpcServer:
         threads=settings.grpc_threads,
         arguments=settings.grpc_arguments,
         token=settings.token,
+        ready=lambda: not readiness.reason(),
     )
 
 
@@ -248,7 +262,9 @@ def _search_page(core: ServingCore, settings: ServerSettings, search: PhotoSearc
     return SearchPage(photos, upload_bytes=largest, verifier=settings.verifier, judge=settings.judge)
 
 
-def _http_server(core: ServingCore, settings: ServerSettings, page: SearchPage | None) -> HttpServer:
+def _http_server(
+    core: ServingCore, settings: ServerSettings, page: SearchPage | None, readiness: Readiness
+) -> HttpServer:
     answer: Answer = Rest(core, settings.rest_seconds, settings.metrics_path, settings.cors).answer
     if page is not None:
         answer = _first_of(page, answer)
@@ -259,6 +275,7 @@ def _http_server(core: ServingCore, settings: ServerSettings, page: SearchPage |
         secure=settings.ssl is not None and settings.rest_tls,
         form=None if page is None else sign_in,
         open_paths=(STYLE,),
+        unready=readiness.reason,
     )
     assert settings.rest_port is not None
     return HttpServer(

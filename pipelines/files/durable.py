@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,11 +93,14 @@ def read_names(path: Path) -> list[str]:
         OSError: the file cannot be read.
     """
     try:
-        *lines, last = path.read_text(encoding="utf-8").split("\n")
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise FolderError(f"{path} is damaged ({error}): make the folder again") from error
+    *lines, last = text.split("\n")
     if last:
         raise FolderError(f"{path} is cut off in line {len(lines) + 1}: make the folder again")
+    if (parsed := _parsed_at_once(text, len(lines))) is not None:
+        return parsed
     names = []
     for row, line in enumerate(lines, start=1):
         try:
@@ -108,6 +111,19 @@ def read_names(path: Path) -> list[str]:
             raise FolderError(f"{path}, line {row}: not a name as a JSON string: {line[:80]!r}")
         names.append(name)
     return names
+
+
+def _parsed_at_once(text: str, count: int) -> list[str] | None:
+    """The names in `count` lines, in a fifth of the time of parsing each; None if a line may not be one JSON string."""
+    quoted = text[:1] == '"' and text.endswith('"\n') and text.count('"\n"') == count - 1
+    # The last quote of a line may be one of the name, or also the first.
+    if not quoted or '\\"\n' in text or text.startswith('"\n') or '\n"\n' in text:
+        return None
+    try:
+        names = json.loads(f"[{text[:-1].replace(chr(10), ',')}]")
+    except (ValueError, RecursionError):
+        return None
+    return names if len(names) == count and {*map(type, names)} == {str} else None
 
 
 def read_json(path: Path) -> Any:
@@ -202,7 +218,15 @@ def seal(partial: Path, folder: Path, *, kind: str, version: int, replace: bool 
     return folder
 
 
-def write_manifest(folder: Path, files: Sequence[Path], *, kind: str, version: int, **facts: Any) -> None:
+def write_manifest(
+    folder: Path,
+    files: Sequence[Path],
+    *,
+    kind: str,
+    version: int,
+    sha256: Callable[[Path], str] | None = None,
+    **facts: Any,
+) -> None:
     """Syncs the files of a folder to the disk and then writes the folder's manifest.json atomically.
 
     Args:
@@ -210,10 +234,11 @@ def write_manifest(folder: Path, files: Sequence[Path], *, kind: str, version: i
         files: the paths of the files to list in the manifest, in the folder or its sub-folders.
         kind: the kind of folder, such as "descriptors".
         version: the version of the file layout of this kind of folder.
+        sha256: function that returns the SHA-256 of a file; None for `sha256_of`.
         **facts: further entries of the manifest, serialisable as JSON.
     """
     files = sorted(files)
-    sums = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+    sums = {path.relative_to(folder).as_posix(): (sha256 or sha256_of)(path) for path in files}
     for path in files:
         _sync_file(path)
     for parent in {path.parent for path in files}:
@@ -228,15 +253,17 @@ def manifest_text(sums: Mapping[str, str], *, kind: str, version: int, **facts: 
     return json.dumps(manifest, indent=1) + "\n"
 
 
-def read_manifest(folder: Path, *, kind: str, version: int, verify: bool = False) -> dict[str, Any]:
+def read_manifest(
+    folder: Path, *, kind: str, version: int, verify: bool | Callable[[Path], str] = False
+) -> dict[str, Any]:
     """Reads and checks a folder's manifest.
 
     Args:
         folder: a folder that `seal` completed, or the address of one; there only manifest.json is read.
         kind: the expected kind, such as "descriptors".
         version: the newest version of the file layout that the caller can read.
-        verify: whether to compare the SHA-256 checksum of every file with the manifest. Otherwise only the presence of
-            the files is checked. Not for addresses.
+        verify: whether to compare the SHA-256 checksum of every file with the manifest, or the function that returns
+            the checksum of a file. Otherwise only the presence of the files is checked. Not for addresses.
 
     Returns:
         The manifest: "kind", "version", "sha256" (maps each file's name to its checksum) and the entries that were
@@ -264,11 +291,12 @@ def read_manifest(folder: Path, *, kind: str, version: int, verify: bool = False
         )
     if manifest.pop("checksum", None) != fingerprint(manifest):
         raise FolderError(f"{path} has changed since it was written: make the folder again")
+    sha256 = verify if callable(verify) else sha256_of if verify else None
     for name, expected in () if remote_folder(folder) else sums.items():
         file = folder / name
         if not file.is_file():
             raise FolderError(f"{file} is missing: make the folder again")
-        if verify and sha256_of(file) != expected:
+        if sha256 is not None and sha256(file) != expected:
             raise FolderError(f"{file} has changed since it was written: make the folder again")
     return manifest
 

@@ -12,7 +12,7 @@ import pytest
 from keras_retrieval.pipelines.files.durable import FolderError
 from keras_retrieval.pipelines.files.space import DiskSpaceError
 
-from export.folder_index import folder_index
+from export.folder_index import folder_index, layout
 from export.folder_index.layout import locked
 from export.folder_index.write_ahead_log import _head_text
 from export.index_contract.contract import Filter, parse_where
@@ -306,16 +306,18 @@ def segments(folder):
 
 def test_the_old_files_stay_for_a_grace_period(built, tmp_path, monkeypatch):
     """Readers on other machines have them mapped; the first change after the period removes them."""
-    now = time.time()
+    now = 10**9
+    monkeypatch.setattr(layout, "file_time", lambda folder: now)
+    monkeypatch.setattr(time, "time", lambda: 0.0)  # the clock of the machine, which may be wrong
     index = open_index(shutil.copytree(built["hashed"], tmp_path / "index"))
     reader = open_index(tmp_path / "index")
     index.delete(["1.jpg"])
     index.compact()
-    monkeypatch.setattr(time, "time", lambda: now + 30 * 60)
+    monkeypatch.setattr(layout, "file_time", lambda folder: now + 30 * 60)
     index.delete(["2.jpg"])
     index.compact(grace=0)
     assert segments(tmp_path / "index") == ["segment-000001", "segment-000003"]
-    monkeypatch.setattr(time, "time", lambda: now + 61 * 60)
+    monkeypatch.setattr(layout, "file_time", lambda folder: now + 61 * 60)
     assert len(open_index(tmp_path / "index")) == 1_998
     assert segments(tmp_path / "index") == ["segment-000001", "segment-000003"]
     (tmp_path / "index" / "segment-000009" / "scann").mkdir(parents=True)  # of a killed builder
