@@ -342,13 +342,16 @@ class FolderIndex:
                 elif not self._loader.running:
                     with suppress(Exception):  # changes that were made before the new segment, which has them
                         self._apply_log()
-                    segment = self._mutable.segment.folder.name
-                    self._loader.start(self._following.wait(grace_left(self._folder, segment)))
+                    self._loader.start(self._following.wait(self._grace()))
             finally:
                 self._changing.release()
             if self._loader.running and not self._mutable.segment.folder.exists():
                 self._loader.hurry()  # the mapped files are gone, on a network file system for this process as well
         return self._mutable.snapshot
+
+    def _grace(self) -> float:
+        """The seconds for which the files of the segment in use stay, although it was replaced."""
+        return grace_left(self._folder, self._mutable.segment.folder.name)
 
     def _read_changes(self) -> None:
         """Applies the log's new changes, in a search. The caller holds the lock `_changing`."""

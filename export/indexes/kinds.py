@@ -6,6 +6,7 @@ from typing import Any
 
 from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_package
 from keras_retrieval.pipelines.files.durable import FolderError, kind_of, read_manifest
+from keras_retrieval.pipelines.files.remote import address_of, check_address
 from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER
 
 from keras_retrieval.errors import ArgumentError
@@ -30,6 +31,25 @@ def index_to_read(label: str, value: Any) -> None:
         _check_address(value)
     else:
         read_manifest(Path(value), kind=KIND, version=VERSION)
+
+
+def remote_index(place: str | Path) -> str | None:
+    """Returns the address of an index folder at an address; None for a folder of this machine and for a collection."""
+    return None if is_milvus(place) else address_of(place)
+
+
+def index_to_serve(label: str, value: Any) -> None:
+    """The kind of an option that names an index to serve, which may be at an address; the storage is asked nothing.
+
+    Raises:
+        ArgumentError: there is no storage of this kind, or the address is invalid.
+        MissingExtraError: the package for addresses of this kind is not installed.
+        RetrievalError: of a folder or a collection, as for `index_to_read`.
+    """
+    if remote_index(value):
+        check_address(label, value)
+    else:
+        index_to_read(label, value)
 
 
 def is_index(value: str) -> bool:

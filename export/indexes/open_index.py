@@ -5,6 +5,37 @@ from pathlib import Path
 from ..folder_index.following import Following
 from ..index_contract.contract import NeighbourIndex
 from ..milvus_index.address import is_milvus
+from .kinds import remote_index
+
+
+def follow_index(place: str | Path, following: Following, copy: Path | None = None) -> NeighbourIndex:
+    """Opens an index for a server, which searches it while other processes change it.
+
+    Args:
+        place: an index as for `open_index`, or the address of an index folder, such as s3://BUCKET/INDEX, of which a
+            read-only copy on this machine is searched.
+        following: how changes of an index folder are followed.
+        copy: folder of the copy; None for one in the user's cache folder.
+
+    Returns:
+        The open index.
+
+    Raises:
+        FolderError: at an address there is no index, or it is damaged.
+        RemoteError: the storage of an address does not answer, or refuses.
+        RetrievalError: as for `open_index`.
+    """
+    address = remote_index(place)
+    if address is None:
+        return open_index(place, following)
+    from ..folder_index.copied_index import CopiedIndex
+
+    return CopiedIndex(address, copy, following)
+
+
+def place_of(index: NeighbourIndex, place: str) -> str:
+    """Returns the folder of an open index, or the address of a collection: of a copy, that of the copy."""
+    return str(getattr(index, "folder", place))
 
 
 def open_index(place: str | Path, following: Following | None = None) -> NeighbourIndex:

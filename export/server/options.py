@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from keras_retrieval.pipelines.command.kinds import Reads, require_package
+from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_package
 from keras_retrieval.pipelines.command.options import Argument, Option
 from keras_retrieval.pipelines.descriptors.folder import described_folder
+from keras_retrieval.pipelines.files.durable import FolderError
 from keras_retrieval.pipelines.local_features.matchers import MATCHER_HELP, MUTUAL, check_matcher
 
 from keras_retrieval.errors import ArgumentError
@@ -21,7 +22,8 @@ from ..index_contract.calibration import CALIBRATION_HELP, MIN_PROBABILITY_HELP
 from ..index_contract.contract import NeighbourIndex
 from ..index_contract.errors import CalibrationError
 from ..indexes.calibrated import open_calibration
-from ..indexes.kinds import index_to_read
+from ..indexes.kinds import index_to_serve, remote_index
+from ..indexes.open_index import place_of
 from ..indexes.verified_search import LOCAL_HELP, VERIFY_HELP, VerifiedSearch, check_matching, open_local_features
 from ..search_page.probabilities import Judge
 from .batching_parameters import BatchingParameters
@@ -51,9 +53,17 @@ class ServeOptions(AccessOptions):
     index: Annotated[
         str | None,
         Option(
-            "Index to search, a folder or milvus://HOST:PORT/COLLECTION: adds the signature `search` and the search "
-            "page at /.",
-            kind=index_to_read,
+            "Index to search, a folder, its address such as s3://BUCKET/INDEX, or milvus://HOST:PORT/COLLECTION: adds"
+            " the signature `search` and the search page at /.",
+            kind=index_to_serve,
+        ),
+    ] = None
+    index_copy: Annotated[
+        Path | None,
+        Option(
+            "Folder for the copy of an index at an address, which several servers of this machine may share; by default"
+            " in the user's cache folder.",
+            kind=Writes("folder", FolderError),
         ),
     ] = None
     photos: Annotated[
@@ -169,6 +179,8 @@ class ServeOptions(AccessOptions):
         for label, given in {"reload-within": self.reload_within, "replica": self.replica}.items():
             if given and self.index is None:
                 raise ArgumentError(f"--{label} is for the servers of --index: give both")
+        if self.index_copy is not None and (self.index is None or remote_index(self.index) is None):
+            raise ArgumentError("--index-copy is for an --index at an address such as s3://BUCKET/INDEX: leave it out")
         if self.replica and not self.reload_within:
             raise ArgumentError("--replica is a moment in --reload-within: give both, such as --reload-within 60")
         _ = self.following
@@ -243,14 +255,15 @@ def server_settings(options: ServeOptions, index: NeighbourIndex | None) -> Serv
         CalibrationError: with --min-probability or --calibration, there is no calibration that fits the index.
     """
     verifier = judge = local = None
-    if options.index is not None and options.verify:
-        local = open_local_features(options.index, options.local)
+    place = None if options.index is None or index is None else place_of(index, options.index)
+    if place is not None and options.verify:
+        local = open_local_features(place, options.local)
         verifier = VerifiedSearch(local, options.verify, options.matcher)
-    if options.index is not None and index is not None:
+    if place is not None and index is not None:
         facts = None if local is None else local.facts
         answers = open_calibration(
             index,
-            options.index,
+            place,
             options.calibration,
             options.min_probability,
             local=facts,

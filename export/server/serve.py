@@ -7,7 +7,7 @@ from keras_retrieval.pipelines.command.options import takes
 
 from ..http.hosts import address
 from ..http.stop_signals import stop_signals
-from ..indexes.open_index import open_index
+from ..indexes.open_index import follow_index
 from .errors import ServerConfigError, ServingError
 from .options import ServeOptions, served_models, server_settings
 from .server import Server
@@ -25,14 +25,14 @@ def serve(options: ServeOptions) -> None:
         ServerConfigError: SERVING or a configuration file cannot be used, or a model cannot be loaded.
         MissingConfigError: a configuration file does not exist.
         ListenError: a port is in use, or the address is not one of this machine.
-        FolderError, CollectionError: the index cannot be opened; see `open_index`.
+        FolderError, CollectionError, RemoteError: the index cannot be opened; see `follow_index`.
         MissingExtraError: a package for serving is not installed.
     """
     with stop_signals() as stopped:
         config = served_models(options, stopped)
         if stopped.is_set():
             return
-        index = None if options.index is None else open_index(options.index, options.following)
+        index = None if options.index is None else follow_index(options.index, options.following, options.index_copy)
         settings = server_settings(options, index)
         _quiet()
         try:

@@ -274,12 +274,34 @@ def read_manifest(
             message names the file and the fix.
         RemoteError: the storage of an address does not answer, or refuses.
     """
+    manifest = parse_manifest(_manifest_text(folder, kind), folder, kind=kind, version=version)
+    sha256 = verify if callable(verify) else sha256_of if verify else None
+    for name, expected in () if remote_folder(folder) else manifest["sha256"].items():
+        file = folder / name
+        if not file.is_file():
+            raise FolderError(f"{file} is missing: make the folder again")
+        if sha256 is not None and sha256(file) != expected:
+            raise FolderError(f"{file} has changed since it was written: make the folder again")
+    return manifest
+
+
+def parse_manifest(text: str | bytes, folder: Path, *, kind: str, version: int) -> dict[str, Any]:
+    """Parses and checks the text of a manifest, as `read_manifest` does, but not the files that it lists.
+
+    Args:
+        text: the content of manifest.json.
+        folder: the folder, for messages.
+        kind: the expected kind.
+        version: the newest version of the file layout that the caller can read.
+
+    Raises:
+        FolderError: the text is damaged, of another kind, or of a newer layout.
+    """
     path = f"{named(folder)}/{MANIFEST}"
     try:
-        manifest = json.loads(_manifest_text(folder, kind))
-        found, found_version, sums = manifest["kind"], int(manifest["version"]), dict(manifest["sha256"])
-    except FolderError:
-        raise
+        manifest = json.loads(text)
+        found, found_version, sums = manifest["kind"], int(manifest["version"]), manifest["sha256"]
+        manifest["sha256"] = dict(sums)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise FolderError(f"{path} is damaged ({error}): make the folder again") from error
     if found != kind:
@@ -291,21 +313,14 @@ def read_manifest(
         )
     if manifest.pop("checksum", None) != fingerprint(manifest):
         raise FolderError(f"{path} has changed since it was written: make the folder again")
-    sha256 = verify if callable(verify) else sha256_of if verify else None
-    for name, expected in () if remote_folder(folder) else sums.items():
-        file = folder / name
-        if not file.is_file():
-            raise FolderError(f"{file} is missing: make the folder again")
-        if sha256 is not None and sha256(file) != expected:
-            raise FolderError(f"{file} has changed since it was written: make the folder again")
     return manifest
 
 
-def _manifest_text(folder: Path, kind: str) -> str:
+def _manifest_text(folder: Path, kind: str) -> str | bytes:
     """The text of a folder's manifest; raises FolderError if there is none."""
     if remote := remote_folder(folder):
         try:
-            return remote.read(MANIFEST).decode()
+            return remote.read(MANIFEST)
         except MissingFileError as error:
             raise FolderError(
                 f"{named(folder)} does not contain {MANIFEST}: it is not a folder of {kind}, or its step has not ended"
@@ -318,7 +333,7 @@ def _manifest_text(folder: Path, kind: str) -> str:
         if not folder.is_dir():
             problem = "is a file, not a folder" if folder.exists() else "does not exist"
         raise FolderError(f"{folder} {problem}{hint}")
-    return path.read_text(encoding="utf-8")
+    return path.read_bytes()
 
 
 def has_manifest(folder: Path) -> bool:

@@ -75,10 +75,7 @@ def local_copy(folder: RemoteFolder, files: Mapping[str, FileState], *, sums: bo
         RemoteError: the storage does not answer, or refuses; or the files change while they are copied.
         DiskSpaceError: the copy does not fit on the disk.
     """
-    for name in files:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or not path.parts:
-            raise FolderError(f"{shown(folder.address)}: the name {name!r} leads out of the folder")
+    _check_names(folder, files)
     place = _copies() / hashlib.sha256(folder.address.encode()).hexdigest()[:_DIGITS]
     copy = place / fingerprint(sorted(files.items()))
     if copy.is_dir():
@@ -128,6 +125,32 @@ def sealed_copy(folder: Path, *, kind: str, version: int) -> tuple[Path, dict[st
             if again == manifest:
                 raise FolderError(f"{named(folder)} is damaged: {error}") from error
             manifest = again  # it was replaced meanwhile
+
+
+def fetch_files(folder: RemoteFolder, files: Mapping[str, FileState], place: Path) -> None:
+    """Copies files at an address into a folder, and compares each with its checksum.
+
+    Args:
+        folder: the folder at an address.
+        files: maps the name of each file to copy, relative to the folder, to its size, or None, and its SHA-256.
+        place: the folder to write to, which is made; what it has after an error is of no use.
+
+    Raises:
+        MissingFileError: a file is not there.
+        FolderError: a file has another checksum, or a name leads out of the folder.
+        RemoteError: the storage does not answer, or refuses.
+        DiskSpaceError: the files do not fit on the disk.
+    """
+    _check_names(folder, files)
+    _fill(place, folder, files, True, _Earlier(place, {}))
+    (place / FILES).unlink()
+
+
+def _check_names(folder: RemoteFolder, files: Mapping[str, FileState]) -> None:
+    for name in files:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            raise FolderError(f"{shown(folder.address)}: the name {name!r} leads out of the folder")
 
 
 class _Earlier(NamedTuple):
