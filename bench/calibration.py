@@ -22,7 +22,7 @@ from bench.record import recorded
 from export.calibration.fit import PROMISES, check_pairs, fit_curves, limit_of
 from export.calibration.pairs import Labels, Pairs, collect
 from export.grouping.linking import Pair, group
-from export.index_contract.calibration import Calibration
+from export.index_contract.calibration import Calibration, Counts
 from export.indexes.index import index
 from export.indexes.open_index import open_index
 from export.indexes.verified_search import open_local_features
@@ -115,8 +115,8 @@ def rows(pairs: Pairs, splits: int) -> Iterator[dict[str, Any]]:
         fitted = fit_curves(train, WITHOUT_MATCH)
         for name, one in fitted.items():
             calibration = Calibration({"global": fitted["global"].curve, name: one.curve}, limit_of(train), {})
-            inliers = np.expm1(test.features[:, 2]) if name == "verified" else None
-            found = calibration.probabilities(test.features[:, 0], test.features[:, 1], inliers)
+            compared = counts_of(test) if name == "verified" else None
+            found = calibration.probabilities(test.features[:, 0], test.features[:, 1], compared)
             areas.setdefault(name, []).append((_area(found, test), _area(test.features[:, 0], test)))
             for promise in PROMISES:
                 if promise <= calibration.limit:
@@ -124,6 +124,7 @@ def rows(pairs: Pairs, splits: int) -> Iterator[dict[str, Any]]:
                     totals[name, promise] = totals.get((name, promise), np.zeros(5)) + np.array([*counts, 1])
     for (name, promise), (answers, false, wrong, share, times) in totals.items():
         area, cosine = np.mean(areas[name], axis=0)
+        smallest = min(one for one, _ in areas[name])
         yield {
             "evidence": "descriptors" if name == "global" else "descriptors and local features",
             "promised": f"{promise:.0%}",
@@ -132,8 +133,14 @@ def rows(pairs: Pairs, splits: int) -> Iterator[dict[str, Any]]:
             "queries without a match that were answered": f"{wrong / times:.2%}",
             "matches found": f"{share / times:.0%}",
             "AUC": f"{area:.4f}",
+            "smallest AUC of a half": f"{smallest:.4f}",
             "AUC of the cosine": f"{cosine:.4f}",
         }
+
+
+def counts_of(pairs: Pairs) -> list[Counts]:
+    """The numbers of inliers and matches of pairs whose local features were compared."""
+    return [Counts(*row) for row in np.rint(np.expm1(pairs.features[:, 2:])).astype(int).tolist()]
 
 
 def group_rows(pairs: Pairs, known: Labels, queries: np.ndarray, splits: int) -> Iterator[dict[str, Any]]:
@@ -145,7 +152,7 @@ def group_rows(pairs: Pairs, known: Labels, queries: np.ndarray, splits: int) ->
         test = pairs.pick(~np.isin(pairs.place, chosen) & ~pairs.without)
         curves = {name: one.curve for name, one in fit_curves(train, WITHOUT_MATCH).items()}
         calibration = Calibration(curves, limit_of(train), {})
-        found = calibration.probabilities(test.features[:, 0], test.features[:, 1], np.expm1(test.features[:, 2]))
+        found = calibration.probabilities(test.features[:, 0], test.features[:, 1], counts_of(test))
         rows = np.sort(np.stack([queries[test.query], test.candidate], axis=1), axis=1)
         held_out = known.cluster[queries[~np.isin(known.place[queries], chosen)]]
         for precision, sums in counts.items():

@@ -29,8 +29,8 @@ def calibrate(options: CalibrateOptions) -> Calibration:
     those of other objects only, as if the index had no photo of its object, so that the probabilities hold for
     queries without a match, too. The first candidates of both rankings are pairs of the same or of other objects. A
     logistic regression learns the probability from their similarity, from the nearness relative to the usual distances
-    around both photos, and, if the index has local features, from the number of inliers. It is scaled by five-fold
-    cross-validation over objects, whose figures are printed.
+    around both photos, and, if the index has local features, from the numbers of matches and inliers. It is scaled by
+    five-fold cross-validation over objects, whose figures are printed.
 
     `search`, `serve`, `app` and `groups` find the calibration in the index and give probabilities; with
     --min-probability, `search` answers "no match" where nothing is probable enough. The calibration stays when the

@@ -1,15 +1,14 @@
 """The pairs from which a calibration is learned: what rankings of the index return for queries of known objects."""
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
 from keras_retrieval.pipelines.files.components import connected
 from keras_retrieval.pipelines.files.progress import progress
-from keras_retrieval.pipelines.local_features.features import LocalFeatures
 from keras_retrieval.pipelines.local_features.matchers import Matcher
-from keras_retrieval.pipelines.local_features.verification import Verifier
+from keras_retrieval.pipelines.local_features.verification import Match, Verifier
 from keras_retrieval.pipelines.training_tuples.data import Tuples
 
 from keras_retrieval.ranking.likely_matches import nearness, scale_neighbour
@@ -46,7 +45,7 @@ class Pairs:
     """P pairs of a query and a candidate that a ranking returned for it.
 
     Attributes:
-        features: see `calibration.pair_features`, (P, 3).
+        features: see `calibration.pair_features`, (P, 4).
         same: whether they show the same object, (P,) bool.
         query: number of the query, (P,).
         place: number of the place of the query, (P,): pairs of one place are not independent of each other.
@@ -137,7 +136,7 @@ def collect(
     """
     known, scales, verifier = labels.known(), Scales(index), None if local is None else Verifier(matcher=matcher)
     members = np.bincount(labels.place)
-    features, facts = [np.zeros((0, 3))], [np.zeros((0, 5), np.int64)]
+    features, facts = [np.zeros((0, 4))], [np.zeros((0, 5), np.int64)]
     with progress("calibrate", len(queries)) as advance:
         for number, row in enumerate(queries.tolist()):
             name, place = labels.names[row], int(labels.place[row])
@@ -146,7 +145,7 @@ def collect(
             (hits,) = index.search(vector, min(depth, len(index)))
             hits = hits.pick([at for at, other in enumerate(hits.names) if other != name])
             foreign = hits.pick([at for at, other in enumerate(hits.names) if _place(labels, known, other) != place])
-            inliers: dict[str, float] = {}
+            compared: dict[str, Match] = {}
             query = None if local is None else local.read(name)
             for without, ranking in enumerate((hits, foreign)):
                 if not ranking.names:
@@ -155,9 +154,9 @@ def collect(
                 some = [at for at, other in enumerate(first.names) if _counts(labels, known, row, other, unlabelled)]
                 first, near = first.pick(some), near[some]
                 if verifier is not None and local is not None and query is not None:
-                    _verify(verifier, local, query, first.names, inliers)
-                counts = np.array([inliers.get(other, np.nan) for other in first.names])
-                features.append(pair_features(first.scores, near, counts))
+                    missing = [other for other in first.names if other not in compared]
+                    compared |= verifier.verify_all(query, missing, local.read) if missing else {}
+                features.append(pair_features(first.scores, near, [compared.get(other) for other in first.names]))
                 rows = np.array([known.get(other, -1) for other in first.names], np.int64)
                 shared = (rows >= 0) & (labels.cluster[rows] == labels.cluster[row])
                 ones = np.ones(len(rows), np.int64)
@@ -186,12 +185,3 @@ def _nearness(ranking: Hits, candidates: int, scales: Scales, size: int) -> tupl
     scale = 1 - ranking.scores[[min(k, len(ranking.scores)) - 1]].astype(np.float64)
     first = ranking.pick(range(min(candidates, len(ranking.names))))
     return nearness(first.scores.astype(np.float64), scale, scales.of_photos(first)), first
-
-
-def _verify(
-    verifier: Verifier, local: FeatureSource, query: LocalFeatures, names: Sequence[str], inliers: dict[str, float]
-) -> None:
-    """Adds the number of inliers of photos that have not been compared with the query yet."""
-    missing = [other for other in names if other not in inliers]
-    found = verifier.verify_all(query, missing, local.read) if missing else {}
-    inliers.update({other: float(match.inliers) for other, match in found.items()})

@@ -2,7 +2,7 @@
 
 import numpy as np
 from keras_retrieval.pipelines.files.progress import progress
-from keras_retrieval.pipelines.local_features.verification import Verifier
+from keras_retrieval.pipelines.local_features.verification import Match, Verifier
 
 from ..index_contract.answers import Answers
 from ..index_contract.calibration import VERIFIED
@@ -42,11 +42,12 @@ def likely_pairs(
                 hits = hits.pick(new)
                 evidence = answers.evidence(row, hits, name)
                 probabilities = answers.judge(evidence)
-                inliers: list[int | None] = [None] * len(hits.names)
+                matches: list[Match | None] = [None] * len(hits.names)
                 if verifier is not None and local is not None:
-                    inliers = _inliers(verifier, local, name, hits.names, probabilities)
-                    probabilities = answers.judge(evidence, inliers)
-                for other, probability, count in zip(hits.names, probabilities.tolist(), inliers, strict=True):
+                    matches = _matches(verifier, local, name, hits.names, probabilities)
+                    probabilities = answers.judge(evidence, matches)
+                for other, probability, match in zip(hits.names, probabilities.tolist(), matches, strict=True):
+                    count = None if match is None else match.inliers
                     found[_key(name, other)] = Pair(*_key(name, other), probability, count)
                 advance(1)
     return [pair for pair in found.values() if pair.probability >= least]
@@ -56,11 +57,11 @@ def _key(one: str, other: str) -> tuple[str, str]:
     return (one, other) if one < other else (other, one)
 
 
-def _inliers(
+def _matches(
     verifier: Verifier, local: FeatureSource, name: str, others: list[str], probabilities: np.ndarray
-) -> list[int | None]:
-    """The number of inliers of each photo; None for those without features."""
+) -> list[Match | None]:
+    """The match with each photo; None for those without features."""
     query = local.read(name)
     chosen = [other for other, one in zip(others, probabilities.tolist(), strict=True) if one >= _HOPELESS]
     matches = {} if query is None else verifier.verify_all(query, chosen, local.read)
-    return [matches[other].inliers if other in matches else None for other in others]
+    return [matches.get(other) for other in others]

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_retrieval.ranking.likely_matches import SAME, nearness, scale_neighbour
 
-from .calibration import MUTUAL, Calibration, check_fits, check_local, read_calibration
+from .calibration import MUTUAL, Calibration, Compared, check_fits, check_local, read_calibration
 from .contract import Hits, NeighbourIndex
 from .errors import CalibrationError
 
@@ -102,17 +102,18 @@ class Answers:
         self._scales = Scales(index)
 
     def probabilities(
-        self, row: np.ndarray, hits: Hits, inliers: Sequence[int | None] | None = None, own: str | None = None
+        self, row: np.ndarray, hits: Hits, compared: Sequence[Compared | None] | None = None, own: str | None = None
     ) -> np.ndarray:
         """Returns the probability that each neighbour shows the object of the query, (n,) float64.
 
         Args:
             row: descriptor of the query, (D,) or (S,).
             hits: neighbours of the query, by any ranking.
-            inliers: number of inliers of each neighbour; None for those whose local features were not compared.
+            compared: what the comparison of local features counts for each neighbour; None for those that were not
+                compared.
             own: name of the query in the index; None if it is not in it.
         """
-        return self.judge(self.evidence(row, hits, own), inliers)
+        return self.judge(self.evidence(row, hits, own), compared)
 
     def evidence(self, row: np.ndarray, hits: Hits, own: str | None = None) -> Evidence:
         """Returns what descriptors say of each neighbour, for `judge`. The arguments are those of `probabilities`."""
@@ -122,12 +123,11 @@ class Answers:
         similarities = self._similarities(row, hits)
         return Evidence(similarities, nearness(similarities, scale, self._scales.of_photos(hits)))
 
-    def judge(self, evidence: Evidence, inliers: Sequence[int | None] | None = None) -> np.ndarray:
+    def judge(self, evidence: Evidence, compared: Sequence[Compared | None] | None = None) -> np.ndarray:
         """Returns the probability of each neighbour, (n,) float64, by what is known of it; see `probabilities`."""
         if not len(evidence.similarities):
             return np.zeros(0)
-        counts = None if inliers is None else np.array([np.nan if one is None else one for one in inliers], np.float64)
-        return self.calibration.probabilities(evidence.similarities, evidence.nearness, counts)
+        return self.calibration.probabilities(evidence.similarities, evidence.nearness, compared)
 
     def _similarities(self, row: np.ndarray, hits: Hits) -> np.ndarray:
         if hits.boxes is not None:  # of the best crop; only plain rankings have crops

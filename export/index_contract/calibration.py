@@ -3,15 +3,15 @@
 The step `calibrate` learns a calibration and stores it as INDEX/calibration.json. The probability is a logistic
 function of the cosine similarity of the two descriptors, of their nearness (the similarity relative to the usual
 distances around both photos, see `keras_retrieval.ranking.likely_matches`) and, where local features were compared, of
-the number of inliers. It is evaluated with numpy alone.
+the numbers of matched features and of inliers among them. It is evaluated with numpy alone.
 """
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from keras_retrieval.pipelines.files.durable import write_file
@@ -26,8 +26,9 @@ MUTUAL = {"name": "mutual"}
 _KIND, _VERSION = "calibration", 1
 GLOBAL, VERIFIED = "global", "verified"
 """The two curves: without and with the comparison of local features."""
-FEATURES = {GLOBAL: ("similarity", "nearness"), VERIFIED: ("similarity", "nearness", "inliers")}
-"""The inputs of each curve, in order; inliers as log(1 + inliers)."""
+FEATURES = {GLOBAL: ("similarity", "nearness"), VERIFIED: ("similarity", "nearness", "inliers", "matches")}
+"""The inputs of each curve, in order; inliers as log(1 + inliers), and matches, of which they are a part, likewise."""
+_LATER = ("matches",)  # inputs that curves of earlier versions lack
 MIN_PROBABILITY_HELP = (
     "Give only photos that show the object of the query with at least this probability, such as 0.9, by the "
     "calibration of the index (`keras-retrieval calibrate`); 0 for all."
@@ -38,6 +39,27 @@ CALIBRATION_HELP = (
 )
 _GROWTH = 10.0  # a collection that has grown more than this since its calibration has harder non-matches
 _LARGEST = 60.0  # beyond, the logistic function is 0 or 1
+
+
+class Compared(Protocol):
+    """What the comparison of the local features of two photos counts, such as `local_features.verification.Match`."""
+
+    @property
+    def inliers(self) -> int:
+        """The number of matches that agree on one view."""
+        ...
+
+    @property
+    def matches(self) -> int:
+        """The number of matches."""
+        ...
+
+
+class Counts(NamedTuple):
+    """The counts of a comparison, as `Compared`."""
+
+    inliers: int
+    matches: int
 
 
 @dataclass(frozen=True)
@@ -79,24 +101,23 @@ class Calibration:
     matcher: Mapping[str, str] = field(default_factory=lambda: dict(MUTUAL))
 
     def probabilities(
-        self, similarities: np.ndarray, nearness: np.ndarray, inliers: np.ndarray | None = None
+        self, similarities: np.ndarray, nearness: np.ndarray, compared: Sequence[Compared | None] | None = None
     ) -> np.ndarray:
         """Returns the probability that each of n pairs of photos shows the same object.
 
         Args:
             similarities: cosine similarities, (n,).
             nearness: see `keras_retrieval.ranking.likely_matches.nearness`, (n,).
-            inliers: number of inliers of the pairs, (n,) float; NaN for pairs whose local features were not compared.
-                None for no pairs.
+            compared: what the comparison of local features counts; None for pairs, or all, that were not compared.
 
         Returns:
             Probabilities, (n,) float64, at most `limit`.
         """
-        columns = pair_features(similarities, nearness, inliers)
+        columns = pair_features(similarities, nearness, compared)
         result = self.curves[GLOBAL](columns[:, : len(FEATURES[GLOBAL])])
-        compared = np.isfinite(columns[:, -1])
-        if VERIFIED in self.curves and compared.any():
-            result[compared] = self.curves[VERIFIED](columns[compared])
+        known = np.isfinite(columns[:, -1])
+        if VERIFIED in self.curves and known.any():
+            result[known] = self.curves[VERIFIED](columns[known])
         return np.minimum(result, self.limit)
 
     def check_promise(self, probability: float, place: str, label: str = "--min-probability") -> None:
@@ -125,11 +146,15 @@ class Calibration:
         return f"the index was calibrated when it had {before:,} photos, and has {photos:,} now: calibrate it again"
 
 
-def pair_features(similarities: np.ndarray, nearness: np.ndarray, inliers: np.ndarray | None = None) -> np.ndarray:
-    """Returns the features of n pairs, (n, 3) float64, in the order of `FEATURES`; NaN for unknown inliers."""
-    unknown = np.full(len(similarities), np.nan)
-    counts = unknown if inliers is None else np.log1p(np.asarray(inliers, np.float64))
-    return np.stack([np.asarray(similarities, np.float64), np.clip(nearness, -1.0, 1.0), counts], axis=1)
+def pair_features(
+    similarities: np.ndarray, nearness: np.ndarray, compared: Sequence[Compared | None] | None = None
+) -> np.ndarray:
+    """Returns the features of n pairs, (n, 4) float64, in the order of `FEATURES`; NaN for what was not compared."""
+    counts = np.full((len(similarities), 2), np.nan)
+    for row, one in enumerate(compared or ()):
+        if one is not None:
+            counts[row] = np.log1p([one.inliers, one.matches])
+    return np.column_stack([np.asarray(similarities, np.float64), np.clip(nearness, -1.0, 1.0), counts])
 
 
 def network_of(facts: Mapping[str, Any], stored: int) -> dict[str, Any]:
@@ -213,7 +238,8 @@ def read_calibration(path: Path) -> Calibration:
 
 
 def _curve(name: str, entry: Mapping[str, Any]) -> Curve:
-    return Curve(float(entry["intercept"]), tuple(float(entry["weights"][one]) for one in FEATURES[name]))
+    weights = dict.fromkeys(_LATER, 0.0) | entry["weights"]
+    return Curve(float(entry["intercept"]), tuple(float(weights[one]) for one in FEATURES[name]))
 
 
 def probability_text(probability: float) -> str:

@@ -157,8 +157,7 @@ def _answered(
     answers: Answers, row: np.ndarray, result: SearchResult, hits: Hits, min_probability: float
 ) -> SearchResult:
     """Adds probabilities to a result, and leaves out what is not probable enough."""
-    inliers = None if result.matches is None else [None if one is None else one.inliers for one in result.matches]
-    probabilities = answers.probabilities(row, hits, inliers, result.own)
+    probabilities = answers.probabilities(row, hits, result.matches, result.own)
     kept = np.flatnonzero(probabilities >= min_probability)
     hits = hits.pick(kept)
     matches = None if result.matches is None else [result.matches[place] for place in kept.tolist()]

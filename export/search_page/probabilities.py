@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..index_contract.answers import Answers
+from ..index_contract.calibration import Counts
 from ..index_contract.contract import Hits
 from ..index_contract.errors import CalibrationError
 from .errors import BadRequestError
@@ -56,14 +57,15 @@ class Judge:
             rows: stored descriptors of the photos that are searched with or liked, (Q, S).
             own: the name of each of them in the index; None for a box, or a photo that is not in it.
             numbers: the number of each among the queries; None for a liked photo.
-            facts: of each hit "match" as `VerifiedPhotos.verify` gives it, whose inliers are those with one query.
+            facts: of each hit "match" as `VerifiedPhotos.verify` gives it, whose counts are those with one query.
         """
         best = np.zeros(len(hits.names))
         for row, name, number in zip(rows, own, numbers, strict=True):
-            inliers = [
-                one["match"]["inliers"] if "match" in one and one["match"]["query"] == number else None for one in facts
+            found = [one.get("match", {}) for one in facts]
+            compared = [
+                Counts(one["inliers"], one["matches"]) if one.get("query", -1) == number else None for one in found
             ]
-            best = np.maximum(best, self.answers.probabilities(row, hits, inliers, name))
+            best = np.maximum(best, self.answers.probabilities(row, hits, compared, name))
         return best
 
 

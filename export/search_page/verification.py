@@ -64,8 +64,9 @@ class VerifiedPhotos:
 
         Returns:
             The hits, and for each what the page is sent: {} for a hit that was not verified, else "match" with the
-            "inliers", the number of the "query" among those of the search, and "points" (x and y in the query, x and y
-            in the hit, in pixels of the upright photos), at most 60 of them, with the boxes "query_box" and "box".
+            "inliers" and "matches", the number of the "query" among those of the search, and "points" (x and y in the
+            query, x and y in the hit, in pixels of the upright photos), at most 60 of them, with the boxes "query_box"
+            and "box".
         """
         if not self._queries:
             return hits, [{} for _ in hits.names]
@@ -77,6 +78,7 @@ class VerifiedPhotos:
         pairs = zip(match.query_points[::step].tolist(), match.points[::step].tolist(), strict=True)
         return {
             "inliers": match.inliers,
+            "matches": match.matches,
             "query": self._numbers[query],
             "points": [[round(number, 1) for number in (*one, *other)] for one, other in pairs],
             "query_box": match.query_box,

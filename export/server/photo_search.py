@@ -183,9 +183,8 @@ class PhotoSearch:
         """
         if self.judge is None:
             return hits, matches, np.zeros(len(hits.names))
-        inliers = [None if one is None else one.inliers for one in matches] if matches else None
         with self.slots.slot(deadline):
-            probabilities = self.judge.answers.probabilities(row, hits, inliers)
+            probabilities = self.judge.answers.probabilities(row, hits, matches or None)
         kept = np.flatnonzero(probabilities >= self.judge.min_probability)
         return hits.pick(kept), [matches[place] for place in kept.tolist()] if matches else [], probabilities[kept]
 

@@ -19,6 +19,7 @@ from export.index_contract.answers import open_answers
 from export.index_contract.calibration import (
     FILE,
     Calibration,
+    Counts,
     Curve,
     probability_text,
     read_calibration,
@@ -115,10 +116,10 @@ def test_the_probability_is_the_stored_logistic_function(made):
 
 
 def test_verified_pairs_have_their_own_curve_and_unverified_ones_the_other():
-    curves = {"global": Curve(-1.0, (1.0, 0.0)), "verified": Curve(-2.0, (0.0, 0.0, 1.0))}
+    curves = {"global": Curve(-1.0, (1.0, 0.0)), "verified": Curve(-2.0, (0.0, 0.0, 1.0, 0.5))}
     calibration = Calibration(curves, 0.9, {})
-    found = calibration.probabilities(np.zeros(3), np.zeros(3), np.array([np.nan, 0.0, 1000.0]))
-    np.testing.assert_allclose(found, [1 / (1 + np.e), 1 / (1 + np.exp(2)), 0.9])
+    found = calibration.probabilities(np.zeros(4), np.zeros(4), [None, Counts(0, 0), Counts(0, 15), Counts(1000, 1000)])
+    np.testing.assert_allclose(found, [1 / (1 + np.e), 1 / (1 + np.exp(2)), 1 / (1 + np.exp(2) / 4), 0.9])
 
 
 def test_the_answer_does_not_depend_on_the_order_or_number_of_hits(made):
@@ -221,8 +222,9 @@ def test_pairs_of_the_same_object_must_be_of_several_objects(tmp_path):
 def test_inliers_of_too_few_objects_give_no_curve_of_their_own():
     chance, count = np.random.default_rng(0), 240
     place, same = np.repeat(np.arange(6), 40), np.tile([True, False], 120)
-    features = np.stack([same + chance.normal(size=count), same + chance.normal(size=count), 3.0 * same], axis=1)
-    features[place > 1, 2] = np.nan
+    both = [same + chance.normal(size=count) for _ in range(2)]
+    features = np.stack([*both, 3.0 * same, 4.0 * same], axis=1)
+    features[place > 1, 2:] = np.nan
     pairs = Pairs(features, same, np.arange(count) // 4, place, np.arange(count), np.zeros(count, bool))
     assert set(fit_curves(pairs, 0.5)) == {"global"}
 
@@ -276,7 +278,7 @@ def test_local_features_are_matched_by_the_matcher(made):
     opened = FolderIndex(made / "index")
     labels = label(read_tuples(made / "tuples.npz"), opened)
     pairs = collect(opened, labels, np.array([5]), 6, source, matcher, unlabelled=True)
-    assert pairs.features[:, 2].tolist() == [0.0] * 12
+    assert pairs.features[:, 2:].tolist() == [[0.0, 0.0]] * 12
     assert set(compared) == {(2, 2)}
     with pytest.raises(ArgumentError, match=r"--matcher matches local features, which .*index does not have"):
         calibrate(str(made / "index"), made / "tuples.npz", matcher=str(made / "tuples.npz"))
@@ -306,6 +308,15 @@ def test_wilsons_interval_is_that_of_published_tables():
     assert wilson_low(10, 10) == pytest.approx(0.7225, abs=1e-3)
     assert wilson_low(81, 263) == pytest.approx(0.2553, abs=1e-3)
     assert wilson_low(0, 0) == 0
+
+
+def test_a_file_of_before_matches_counted_is_read(tmp_path):
+    calibration = Calibration({"global": Curve(1, (2, 3)), "verified": Curve(1, (2, 3, 4, 0))}, 0.9, {})
+    write_calibration(tmp_path / FILE, calibration)
+    document = json.loads((tmp_path / FILE).read_text())
+    del document["curves"]["verified"]["weights"]["matches"], document["matcher"]
+    (tmp_path / FILE).write_text(json.dumps(document))
+    assert read_calibration(tmp_path / FILE) == calibration
 
 
 def test_what_is_written_is_read(tmp_path):

@@ -80,7 +80,7 @@ def test_a_search_gives_probabilities_and_says_no_match(made, copy, capsys):
     with pytest.raises(CalibrationError, match="keras-retrieval calibrate"):
         search(str(place), [made / "photos" / "view.png"], verify=3, min_probability=0.5)
     index = open_index(place)
-    curves = {"global": Curve(-5.0, (0.0, 0.0)), "verified": Curve(-6.0, (0.0, 0.0, 3.0))}
+    curves = {"global": Curve(-5.0, (0.0, 0.0)), "verified": Curve(-6.0, (0.0, 0.0, 3.0, 0.0))}
     network = network_of(index.facts, index.facts["dimensions"])
     write_calibration(place / FILE, Calibration(curves, 0.98, network, {"queries": 48}))
     queries, page = [made / "photos" / "view.png", made / "photos" / "noise.png"], copy / "page.html"
@@ -179,13 +179,13 @@ def test_a_matcher_of_the_user_matches_and_has_a_calibration_of_its_own(made, co
         found = open_calibration(opened, place, file, least, local=facts, matcher=matcher)
         return None if found is None else found.calibration.curves["verified"].intercept
 
-    write_calibration(place / FILE, Calibration(curves | {"verified": Curve(2.0, (0.0,) * 3)}, 0.99, network))
+    write_calibration(place / FILE, Calibration(curves | {"verified": Curve(2.0, (0.0,) * 4)}, 0.99, network))
     with pytest.raises(
         CalibrationError, match=r"not calibrated for --matcher .*glue\.npz: .* TUPLES --matcher .*glue\.npz"
     ):
         answers(glue)
     assert answers(glue, 0.0) is None
-    own = Calibration(curves | {"verified": Curve(1.0, (0.0,) * 3)}, 0.99, network, matcher=identity)
+    own = Calibration(curves | {"verified": Curve(1.0, (0.0,) * 4)}, 0.99, network, matcher=identity)
     write_calibration(place / file_name(identity), own)
     assert [answers("mutual"), answers(glue)] == [2.0, 1.0]
     with pytest.raises(

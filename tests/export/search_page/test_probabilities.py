@@ -66,7 +66,7 @@ def test_what_is_not_probable_is_left_out_unless_a_search_says_so(source):
 
 
 def test_matched_points_count_for_the_query_that_they_match(source):
-    curves = {"global": Curve(-9.0, (0.0, 0.0)), "verified": Curve(-9.0, (0.0, 0.0, 5.0))}
+    curves = {"global": Curve(-9.0, (0.0, 0.0)), "verified": Curve(-9.0, (0.0, 0.0, 5.0, 0.0))}
     page = page_of(source, curves, 0.9, Verifier())
     hits = search(page, queries=[{"photo": "top.jpg"}, {"photo": "a/b/x.jpg"}])["hits"]
     assert len(hits) == 2, "the verified ones"

@@ -65,7 +65,7 @@ def test_verified_hits_come_first_with_their_points(verified, verifier):
     assert match["points"][:2] == [[0, 1, 5, 6], [4, 5, 9, 10]]
     assert len(match["points"]) == 35
     assert match["box"] == [5, 6, 143, 144]
-    assert hits[1]["match"] == {"inliers": 0, "query": 0, "points": [], "query_box": None, "box": None}
+    assert hits[1]["match"] == {"inliers": 0, "matches": 0, "query": 0, "points": [], "query_box": None, "box": None}
 
 
 def test_numbers_of_queries_are_those_of_the_search_also_after_one_that_is_unreadable(verified, verifier):

@@ -22,7 +22,7 @@ pytest.importorskip("grpc")
 
 POINTS = np.array([[10, 20], [30, 25], [20, 60]], np.float32)
 MATCH = Match("homography", POINTS, POINTS + np.array([5, 1], np.float32), 4)
-VERIFIED = Curve(-6.0, (0.0, 0.0, 10 / np.log(4)))  # 0.98 with 3 inliers
+VERIFIED = Curve(-6.0, (0.0, 0.0, 10 / np.log(4), 0.0))  # 0.98 with 3 inliers
 HERE, THERE = [10, 20, 30, 60], [15, 21, 35, 61]
 
 
