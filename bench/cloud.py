@@ -1,13 +1,17 @@
-"""`extract` over an S3 server that fails, and what a finished run of a million photos costs.
+"""`extract` from and to an S3 server that fails, and what a finished run of a million photos costs.
 
-    python -m bench.cloud [--photos 298] [--kills 3] [--outage 60] [--names 1000000] [--files 100000]
+    python -m bench.cloud [--photos 298] [--kills 10] [--outage 60] [--names 1000000] [--files 1000000]
 
 The S3 server is moto on 127.0.0.1; one request in 7 fails (status 500, status 503, or a body that is cut off, in turn),
-and for some time all do. `extract` is killed (SIGKILL) at random points and run again until it ends. Its rows are
-compared with those of the same photos in a folder. The finished run has made names: an address in memory, and a folder.
+and for some time all do. Three workers of a Dask cluster read the photos from it and write the descriptors to it. At
+random points one of the workers, or the command itself, is killed (SIGKILL); another worker takes its place, and the
+command is run again until it ends. Each kill is of a run of its own, whose descriptors are compared with those of the
+same photos in folders. The finished run has made names: an address in memory, and a folder.
 """
 
 import argparse
+import json
+import logging
 import os
 import random
 import subprocess
@@ -18,17 +22,22 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from unittest.mock import patch
 
 import numpy as np
 
 from bench.photos import network_file, photos
 from bench.record import recorded
+from pipelines.descriptors import extraction
+from pipelines.descriptors.extract import extract
 from pipelines.descriptors.folder import read_descriptors
-from pipelines.files.shards import read_left_out
+from pipelines.files.remote import RemoteFolder
+from pipelines.files.shards import LEFT_OUT, read_left_out
 
 EVERY = 7
 SHARD = 32
+WORKERS = 3
 CONTENT = b"\xff\xd8\xff\xe0" + bytes(60)  # of a file that counts as a photo
 
 
@@ -45,6 +54,7 @@ class FailingServer:
         from moto.server import DomainDispatcherApplication, create_backend_app
         from werkzeug.serving import make_server
 
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self.failing, self.outage, self.requests, self.failed = False, outage, 0, 0
         self._until: float | None = None
         self._lock = threading.Lock()
@@ -84,74 +94,136 @@ class FailingServer:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=298, help="photos over S3; 0 for none")
-    parser.add_argument("--kills", type=int, default=3, help="how often extract is killed")
-    parser.add_argument("--outage", type=float, default=60.0, help="seconds")
+    parser.add_argument("--kills", type=int, default=10, help="how many runs are killed once")
+    parser.add_argument("--outage", type=float, default=60.0, help="seconds, in the first run")
     parser.add_argument(
         "--names", type=int, default=1_000_000, help="photos at an address of a finished run; 0 for none"
     )
-    parser.add_argument("--files", type=int, default=100_000, help="files of a finished run; 0 for none")
+    parser.add_argument("--files", type=int, default=1_000_000, help="files of a finished run; 0 for none")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary, recorded("cloud") as add:
         work = Path(temporary)
+        os.environ["KERAS_RETRIEVAL_CACHE"] = str(work / "cache")
         if arguments.photos:
             add(faulty(work, arguments.photos, arguments.kills, arguments.outage))
-        for count, where in ((arguments.names, "an address in memory"), (arguments.files, "a folder")):
-            if count:
-                place = (
-                    address_of_made_names(count) if "address" in where else folder_of_made_names(work / "made", count)
-                )
-                result = f"done in {finished(place, count):.1f} s of CPU"
-                add({"what": f"a finished run of {count:,} photos, {where}", "result": result})
+        if arguments.names:
+            seconds = finished_at_an_address(arguments.names, work)
+            add({"what": f"a finished run of {arguments.names:,} photos, an address in memory", "result": seconds})
+        if arguments.files:
+            seconds = finished_in_a_folder(arguments.files, work)
+            add(
+                {
+                    "what": f"a finished run of {arguments.files:,} photos, a folder, the whole command",
+                    "result": seconds,
+                }
+            )
+
+
+class Cluster:
+    """A Dask scheduler and its workers, which can be killed.
+
+    Attributes:
+        address: that of the scheduler.
+    """
+
+    def __init__(self, work: Path) -> None:
+        self._file, self._number = work / "scheduler.json", 0
+        self._scheduler = self._process("scheduler", "--scheduler-file", str(self._file), "--port", "0")
+        while not (self._file.exists() and self._file.stat().st_size):
+            time.sleep(0.1)
+        self.address = json.loads(self._file.read_text())["address"]
+        self._workers = [self._worker() for _ in range(WORKERS)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in (*self._workers, self._scheduler):
+            process.kill()
+            process.wait()
+
+    def kill_one(self, rng: random.Random) -> None:
+        """Kills a worker; another one takes its place."""
+        place = rng.randrange(WORKERS)
+        self._workers[place].kill()
+        self._workers[place].wait()
+        self._workers[place] = self._worker()
+
+    def _worker(self) -> subprocess.Popen[bytes]:
+        self._number += 1
+        named = ("--name", str(self._number), "--nthreads", "1", "--no-nanny", "--memory-limit", "0", "--no-dashboard")
+        return self._process("worker", self.address, *named)
+
+    @staticmethod
+    def _process(*arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "distributed.cli.dask_" + arguments[0], *arguments[1:]]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def faulty(work: Path, count: int, kills: int, outage: float) -> dict[str, Any]:
-    """Compares the rows of an S3 server with faults with those of a folder."""
+    """Compares the descriptors that workers write to an S3 server with faults with those of folders."""
     folder = some_photos(work / "photos", count)
-    model = network_file(None, "alexnet_gem", work)
+    model = onnx_file(work)
     server = FailingServer(outage)
-    environment = os.environ | {
+    os.environ |= {
         "AWS_ENDPOINT_URL": server.address,
         "AWS_ACCESS_KEY_ID": "made",
         "AWS_SECRET_ACCESS_KEY": "made",
         "AWS_DEFAULT_REGION": "us-east-1",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
     }
-    os.environ.update(environment)
     import fsspec
 
     system = fsspec.filesystem("s3")
     system.mkdir("bucket")
     system.put(f"{folder}/", "bucket/photos/", recursive=True)
-    options = ["--size", "224", "--shard", str(SHARD), "--precision", "float32", "--runtime", "tensorflow"]
 
-    def run(place: str, output: Path) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "keras_retrieval", "extract", str(model), place, str(output), *options]
-        return subprocess.Popen(command, env=environment)
+    def run(place: str, output: str, *engine: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "keras_retrieval", "extract", str(model), place, output]
+        return subprocess.Popen([*command, "--size", "224", "--shard", str(SHARD), *engine])
 
-    assert run(str(folder), work / "local").wait() == 0
-    server.failing = True
-    started, rng, killed = time.monotonic(), random.Random(0), 0
-    while True:
-        process = run("s3://bucket/photos", work / "remote")
-        with suppress(subprocess.TimeoutExpired):
-            status = process.wait(timeout=rng.uniform(12, 40) if killed < kills else None)
-            break
-        process.kill()
-        process.wait()
-        killed += 1
-    server.close()
-    assert status == 0, status
-    rows, names, _ = read_descriptors(work / "remote")
+    assert run(str(folder), str(work / "local"), "--runtime", "onnxruntime").wait() == 0
     right, expected, _ = read_descriptors(work / "local")
-    lost = set(expected) - set(names)
-    wrongly = set(read_left_out(work / "remote")) - set(read_left_out(work / "local"))
-    equal = names == expected and np.array_equal(np.concatenate(rows), np.concatenate(right))
+    rng, started, killed = random.Random(0), time.monotonic(), {"a worker": 0, "the command": 0}
+    lost = wrongly = different = 0
+    with Cluster(work) as cluster:
+        server.failing = True
+        for number in range(max(kills, 1)):
+            output, victim = f"s3://bucket/descriptors-{number}", "the command" if number % 3 == 2 else "a worker"
+            process = run("s3://bucket/photos", output, "--engine", cluster.address, "--workers", str(WORKERS))
+            if kills:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=rng.uniform(6, 16))
+                if process.poll() is None:
+                    killed[victim] += 1
+                    if victim == "the command":
+                        process.kill()
+                        process.wait()
+                        process = run("s3://bucket/photos", output, "--engine", cluster.address)
+                    else:
+                        cluster.kill_one(rng)
+            assert process.wait() == 0
+            rows, names, _ = read_descriptors(Path(output))
+            reasons = json.loads(RemoteFolder(output).read(LEFT_OUT))
+            lost += len(set(expected) - set(names))
+            wrongly += len(set(reasons) - set(read_left_out(work / "local")))
+            different += names != expected or not np.array_equal(np.concatenate(rows), np.concatenate(right))
+            print(f"run {number}: {killed}, {lost} lost, {wrongly} wrongly left out, {different} different", flush=True)
+    server.close()
+    victims = " and ".join(f"{times} of {one}" for one, times in killed.items())
     return {
-        "what": f"extract of {len(expected)} photos and {len(read_left_out(work / 'local'))} broken ones over S3; "
-        f"{server.failed} of {server.requests} requests failed, an outage of {outage:.0f} s, {killed} kills",
-        "result": f"{len(lost)} lost, {len(wrongly)} wrongly left out, rows {'bit-equal' if equal else 'DIFFERENT'}, "
-        f"{time.monotonic() - started:.0f} s",
+        "what": f"{max(kills, 1)} runs of extract of {len(expected)} photos and {len(reasons)} broken ones from S3 to "
+        f"S3, {WORKERS} workers; {server.failed} of {server.requests} requests failed, an outage of {outage:.0f} s; "
+        f"kills: {victims}",
+        "result": f"{lost} lost, {wrongly} wrongly left out, "
+        f"{different} runs with other rows than a single process, {time.monotonic() - started:.0f} s",
     }
+
+
+def onnx_file(work: Path) -> Path:
+    """A network that starts without TensorFlow."""
+    from export.onnx_file.export_onnx import export_onnx
+
+    return export_onnx(network_file(None, "alexnet_gem", work), work / "model.onnx", size=224)
 
 
 def some_photos(folder: Path, count: int) -> Path:
@@ -170,18 +242,47 @@ def some_photos(folder: Path, count: int) -> Path:
     return folder
 
 
-def finished(place: Path, count: int) -> float:
-    """Seconds of CPU from the listing until a finished run is recognised."""
-    from pipelines.files.durable import encoded, fingerprint
-    from pipelines.photos.intake import take_photos
-
-    take_photos(place)  # the run itself
+def finished_at_an_address(count: int, work: Path) -> str:
+    """Says how long a finished run takes in this process, from the listing of an address in memory."""
+    place, model, output = address_of_made_names(count), made_network(work), work / "of-address"
+    made_descriptors(model, place, output)
     started = time.process_time()
-    intake = take_photos(place)
-    states = encoded([[name, *intake.states[name]] for name in intake.photos])
-    prints = [fingerprint(precision, states) for precision in ("float32", "bfloat16", "float32")]
-    assert (len(intake.photos), len(prints)) == (count, 3)
-    return time.process_time() - started
+    extract(str(model), place, output)
+    return f"done in {time.process_time() - started:.1f} s of CPU"
+
+
+def finished_in_a_folder(count: int, work: Path) -> str:
+    """Says how long the command of a finished run takes."""
+    place, model, output = folder_of_made_names(work / "made", count), made_network(work), work / "of-folder"
+    made_descriptors(model, place, output)
+    before, started = os.times(), time.monotonic()
+    subprocess.run([sys.executable, "-m", "keras_retrieval", "extract", model, place, output], check=True)
+    after = os.times()
+    processor = after.children_user + after.children_system - before.children_user - before.children_system
+    return f"done in {processor:.1f} s of CPU, {time.monotonic() - started:.1f} s on busy cores"
+
+
+def made_network(work: Path) -> Path:
+    """A file that stands for a network, which a finished run does not open."""
+    path = work / "made.keras"
+    path.write_bytes(b"a network")
+    return path
+
+
+def made_descriptors(model: Path, place: Path, output: Path) -> None:
+    """Writes the folder that a run would leave, with one row in place of all."""
+
+    def described(sharded: Any, intake: Any, options: Any) -> tuple[dict[str, Any], dict[str, str]]:
+        sharded.start()
+        sharded.unfinished([intake.photos])
+        with sharded.commit(0) as folder:
+            options.shard_format.write(folder, 0, np.ones((1, 1), np.float32), ["row"])
+            sharded.finish(0, ["row"], {})
+        sharded.join()
+        return {"count": 1, "left_out": 0, "ignored": 0, "truncated": 0, "dimensions": 1}, {}
+
+    with patch.object(extraction, "_describe", described):
+        extract(str(model), place, output)
 
 
 def made_names(count: int) -> list[str]:

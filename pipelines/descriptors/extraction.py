@@ -20,7 +20,7 @@ from keras_retrieval.errors import printable
 
 from ..engines.engine import run_units
 from ..engines.work import Worker
-from ..files.durable import encoded, fingerprint
+from ..files.durable import encoded_states, fingerprint
 from ..files.machine import cores
 from ..files.progress import progress
 from ..files.remote import READERS, address_of, named, place_text
@@ -104,7 +104,7 @@ def extract_descriptors(options: ExtractOptions) -> Path:
     options = replace(options, edges=resolve_edges(options.edges))
     intake = options.take(options.photos)
     identity, output = model_identity(options.model), options.output
-    states = encoded([[name, *intake.states[name]] for name in intake.photos])
+    states = encoded_states(intake.photos, intake.states)
 
     def folder_in(precision: str) -> Sharded:
         chosen = replace(options, precision=precision, runtime=RUNTIME)  # the runtime changes no descriptor

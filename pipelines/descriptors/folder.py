@@ -12,7 +12,7 @@ from keras_retrieval.ranking.rows import first_rows
 from ..files.durable import FolderError, read_manifest, read_names
 from ..files.local_copy import sealed_copy
 from ..files.remote import check_address, named
-from .shard_files import read_boxes, read_rows, sealed_shards
+from .shard_files import check_names, read_boxes, read_rows, sealed_shards
 
 KIND, VERSION = "descriptors", 2
 PHOTOS_VERSION, CROPS_VERSION = 1, 2  # of folders with one descriptor per photo, and with one per crop
@@ -123,7 +123,8 @@ def _opened(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def _read(folder: Path, manifest: dict[str, Any]) -> tuple[list[np.ndarray], list[str]]:
-    shards = [read_rows(folder / name) for name in sealed_shards(manifest)]
+    paths = [folder / name for name in sealed_shards(manifest)]
+    shards = [read_rows(path) for path in paths]
     names = read_names(folder / "names.txt")
     if not shards or {shard.ndim for shard in shards} != {2} or len({shard.shape[1] for shard in shards}) != 1:
         shapes = ", ".join(dict.fromkeys(str(shard.shape[1:]) for shard in shards))
@@ -132,4 +133,8 @@ def _read(folder: Path, manifest: dict[str, Any]) -> tuple[list[np.ndarray], lis
         raise FolderError(
             f"{folder} contains {sum(map(len, shards)):,} rows and {len(names):,} names: extract again with --replace"
         )
+    first = 0
+    for path, shard in zip(paths, shards, strict=True):
+        check_names(path, names[first : first + len(shard)], first)
+        first += len(shard)
     return shards, names

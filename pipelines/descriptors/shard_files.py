@@ -5,14 +5,15 @@ of 4 float32), a row for each descriptor.
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_retrieval.errors import missing_extra
+from keras_retrieval.errors import missing_extra, printable
 
 from ..files.arrays import FileRows
 from ..files.durable import FolderError, atomic_path, write_array
@@ -102,6 +103,32 @@ def read_boxes(path: Path) -> np.ndarray:
     return _array(path.with_name(path.name.replace("descriptors-", "boxes-")))
 
 
+def check_names(path: Path, names: Sequence[str], first: int = 0) -> None:
+    """Checks that the rows of a shard are of the photos that names.txt says; .npy files do not say any.
+
+    Args:
+        path: the file of the shard.
+        names: the name of each row by names.txt.
+        first: the number of rows in the shards before, for the message.
+
+    Raises:
+        FolderError: a row of a Parquet file has another name, so that the rows or the names were changed.
+        MissingExtraError: PyArrow is not installed.
+    """
+    if path.suffix != f".{PARQUET}":
+        return
+    row = 0
+    with _opened(path) as source:
+        for batch in source.iter_batches(_ROWS, columns=["name"]):
+            for own in batch.column(0).to_pylist():
+                if own != names[row]:
+                    raise FolderError(
+                        f"{path}, row {row + 1}: the photo is {printable(str(own))}, and {printable(names[row])} in "
+                        f"line {first + row + 1} of names.txt: rows were reordered, extract again with --replace"
+                    )
+                row += 1
+
+
 def _array(path: Path) -> np.ndarray:
     try:
         return np.lib.format.open_memmap(path, mode="r")
@@ -110,20 +137,27 @@ def _array(path: Path) -> np.ndarray:
 
 
 def _unpacked(path: Path, column: str) -> np.ndarray:
+    with _opened(path) as source, tempfile.TemporaryFile() as file:
+        count, width = source.metadata.num_rows, source.schema_arrow.field(column).type.list_size
+        if not count:
+            return np.zeros((0, width), np.float32)
+        rows, done = FileRows(file, Path(tempfile.gettempdir()), (count, width), np.float32), 0
+        for batch in source.iter_batches(_ROWS, columns=[column]):
+            numbers = batch.column(0).flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+            rows.write(np.arange(done, done + len(numbers)), numbers)
+            done += len(numbers)
+        if done < count:
+            raise FolderError(f"{path} has {done:,} of its {count:,} rows: extract again with --replace")
+        return rows.values
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Opens a Parquet file; raises FolderError for a damaged one."""
     _, parquet = _pyarrow()
     try:
-        with parquet.ParquetFile(path) as source, tempfile.TemporaryFile() as file:
-            count, width = source.metadata.num_rows, source.schema_arrow.field(column).type.list_size
-            if not count:
-                return np.zeros((0, width), np.float32)
-            rows, done = FileRows(file, Path(tempfile.gettempdir()), (count, width), np.float32), 0
-            for batch in source.iter_batches(_ROWS, columns=[column]):
-                numbers = batch.column(0).flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
-                rows.write(np.arange(done, done + len(numbers)), numbers)
-                done += len(numbers)
-            if done < count:
-                raise FolderError(f"{path} has {done:,} of its {count:,} rows: extract again with --replace")
-            return rows.values
+        with parquet.ParquetFile(path) as source:
+            yield source
     except (DiskSpaceError, FolderError):
         raise
     except Exception as error:  # PyArrow raises many kinds of errors for a damaged file

@@ -369,6 +369,17 @@ def encoded(part: Any) -> Encoded:
     return Encoded(json.dumps(part, sort_keys=True).encode())
 
 
+def encoded_states(names: Sequence[str], states: Mapping[str, tuple[int | None, int | str]]) -> Encoded:
+    """Encodes the list of the lists [name, size, time or etag] of files as `encoded` does, in half of the time."""
+    text = json.encoder.encode_basestring_ascii
+    lists = []
+    for name in names:
+        size, tag = states[name]
+        tag = text(tag) if isinstance(tag, str) else tag
+        lists.append(f"[{text(name)}, {'null' if size is None else size}, {tag}]")
+    return Encoded(f"[{', '.join(lists)}]".encode())
+
+
 def fingerprint(*parts: Any) -> str:
     """Computes a short hash of a run's options and inputs, by which an equal run is recognised.
 

@@ -102,10 +102,13 @@ class RemoteFolder:
 
     address: str
 
-    def files(self) -> dict[str, FileState]:
+    def files(self, *, required: bool = True) -> dict[str, FileState]:
         """Lists all files below the folder, by one listing where the storage has no folders, such as S3.
 
         Web servers list no sizes: there the header of each file is asked for.
+
+        Args:
+            required: whether an address at which there is nothing is an error.
 
         Returns:
             Maps the name of each file, relative to the folder, to its state.
@@ -116,7 +119,12 @@ class RemoteFolder:
         """
         system, root = _opened(self.address)
         retried(self.address, system.invalidate_cache)
-        entries = self._flat(system, root) if _lists_flat(system) else self._walked(system, root)
+        try:
+            entries = self._flat(system, root, required) if _lists_flat(system) else self._walked(system, root)
+        except MissingFileError:
+            if required:
+                raise
+            return {}
         found, name_of, tag = {}, self._names(root), ""
         for path, entry in entries.items():
             name = name_of(path)
@@ -141,9 +149,9 @@ class RemoteFolder:
         return _state(entry, _tag(entry))
 
     def has(self, name: str) -> bool:
-        """Returns whether there is a file of this name; raises RemoteError as `state` does."""
+        """Returns whether there is a file of this name; raises RemoteError as `read` does."""
         try:
-            self.state(name)
+            self.read(name, 1)  # the answer to a request for a header says nothing of what is wrong
         except MissingFileError:
             return False
         return True
@@ -254,9 +262,9 @@ class RemoteFolder:
     def _on_web(self) -> bool:
         return self.address.startswith(("http://", "https://"))
 
-    def _flat(self, system: Any, root: str) -> dict[str, dict[str, Any]]:
+    def _flat(self, system: Any, root: str, required: bool) -> dict[str, dict[str, Any]]:
         entries: dict[str, dict[str, Any]] = retried(self.address, lambda: system.find(root, detail=True))
-        if not entries and not retried(self.address, lambda: system.exists(root)):
+        if required and not entries and not retried(self.address, lambda: system.exists(root)):
             raise MissingFileError(f"{shown(self.address)} does not exist")
         return entries
 
@@ -362,6 +370,8 @@ def _opened_in_process(address: str, _process: int) -> tuple[Any, str]:
     scheme = address.partition("://")[0]
     # A listing is never answered from memory. s3fs would ask for the size of a file before it reads it.
     options = {"use_listings_cache": False} | ({"max_concurrency": 1} if scheme in ("s3", "s3a") else {})
+    if scheme in ("gs", "gcs") and not (own := logging.getLogger("gcsfs")).level:
+        own.setLevel(logging.ERROR)  # it warns at every request of an account that may not ask for the bucket's type
     place = quote(address, safe=_AS_THEY_ARE) if scheme in ("http", "https") else address
     try:
         system, root = retried(address, lambda: fsspec.core.url_to_fs(place, **options))

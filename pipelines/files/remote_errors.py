@@ -8,20 +8,18 @@ _FINAL_NAMES = ("Credential", "ParamValidation", "ProfileNotFound", "NoRegion", 
 _USER = re.compile(r"(?<=://)[^/\s?#'\"]*@")
 _QUERY = re.compile(r"(://[^\s?'\"<>]*)\?[^\s'\"<>)]*")
 _SECRET = re.compile(
-    r"\b([\w-]*(?:token|secret|signature|credential|password|passwd|api-?key|access-?key-?id|awsaccesskeyid|sig)"
+    r"\b((?:[\w-]*(?:token|secret|signature|credential|passw(?:or)?d|api[-_]?key|access[-_]?key)[\w-]*|sig)"
     r"(?:%3D|[=:]))[^\s&'\"<>)]+",
     re.IGNORECASE,
 )
 
 _ACCESS = {
-    "s3": (
-        "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (FSSPEC_S3='{\"anon\": true}' reads a public "
-        "bucket)"
-    ),
+    "s3": "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     "gs": "set GOOGLE_APPLICATION_CREDENTIALS to a key file, or run gcloud auth application-default login",
     "hf": "set HF_TOKEN",
     "http": "the server asks for a login, which FSSPEC_HTTP can hold",
 }
+_PUBLIC = "FSSPEC_S3='{\"anon\": true}'"
 _ALIKE = {"s3a": "s3", "gcs": "gs", "https": "http"}
 
 
@@ -83,9 +81,10 @@ def advice(address: str, error: BaseException) -> str:
     if any(part in said for part in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken")):
         return f"the credentials are wrong: {access}"
     if "Credential" in said or status == 401 or "Anonymous caller" in said:
-        return f"no credentials that are accepted: {access}"
+        public = f"; {_PUBLIC} reads a public bucket" if scheme in ("s3", "s3a") else ""
+        return f"no credentials that are accepted: {access}{public}"
     if status == 403 or isinstance(error, PermissionError):
-        return f"the account has no right to this: grant it, or {access} of another"
+        return f"the account has no right to this: grant it, or use another account ({access})"
     if "NoRegion" in said:
         return "set AWS_DEFAULT_REGION"
     return ""

@@ -84,10 +84,7 @@ class ShardedAddress:
             FolderError: a file that is not of a folder of this kind is at the address; or a folder of this kind, and
                 `replace` is False.
         """
-        try:
-            found = self._remote.files()
-        except MissingFileError:
-            return
+        found = self._remote.files(required=False)
         sealed = self._sealed(found)
         if sealed is not None and not replace:
             raise FolderError(f"{named(self.folder)} exists already: name another folder, or give replace=True")
@@ -260,19 +257,13 @@ class ShardedAddress:
         return RemoteFolder(f"{self._work.address}/parts-{number:05}")
 
     def _part_names(self, number: int) -> list[str]:
-        try:
-            return sorted(self._parts(number).files())
-        except MissingFileError:
-            return []
+        return sorted(self._parts(number).files(required=False))
 
     def _next_part(self, number: int) -> str:
         return f"{len(self._part_names(number)):05}-{secrets.token_hex(6)}"
 
     def _finished(self) -> set[int]:
-        try:
-            found = self._work.files()
-        except MissingFileError:
-            return set()
+        found = self._work.files(required=False)
         return {int(name[len("shard-") : -len(".json")]) for name in found if re.fullmatch(r"shard-\d+\.json", name)}
 
     def _begun(self) -> bool:
@@ -312,10 +303,7 @@ class ShardedAddress:
 
         The file `run` of each goes last, so that another process takes the run for ended only when it is.
         """
-        try:
-            found = self._remote.files()
-        except MissingFileError:
-            return []
+        found = self._remote.files(required=False)
         kept = self._sealed(found) or {}
         names = [name for name in found if self._own(name) and name not in kept]
         names.sort(key=lambda name: PurePosixPath(name).name == RUN)

@@ -56,6 +56,7 @@ class ContentCache:
 
     def __post_init__(self) -> None:
         self._known = {content: number for number, content in enumerate(self.contents)}
+        self._photo = self._known.get("", -1)
         self._met = bytearray(len(self.sizes))  # 1 for each file of the last time that is unchanged
         self._new: list[str] = []
         self._now = time.time_ns()
@@ -98,6 +99,19 @@ class ContentCache:
             return None
         self._met[row] = 1
         return self.contents[self.kinds[row]]
+
+    def is_photo(self, row: int, size: int, changed: int) -> bool:
+        """Returns whether a file of the last time is a photo that has not changed.
+
+        Args:
+            row: its row.
+            size: its size in bytes.
+            changed: its modification time in ns.
+        """
+        if self.kinds[row] != self._photo or self.sizes[row] != size or self.times[row] != changed:
+            return False
+        self._met[row] = 1
+        return True
 
     def note(self, name: str, size: int, changed: int, content: str) -> None:
         """Remembers the content of a file; see `content` for the arguments."""

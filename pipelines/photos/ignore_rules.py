@@ -49,6 +49,7 @@ _SYSTEM_FILES = {
     "picasa.ini": "Picasa's settings (picasa.ini)",
     ".picasa.ini": "Picasa's settings (.picasa.ini)",
 }
+_PLAIN_ENDS = frozenset((".jpg", ".JPG", "jpeg", "JPEG", ".png", ".PNG", "webp", "tiff"))
 _SYSTEM = _SYSTEM_FILES | _SYSTEM_FOLDERS
 _RESOURCE_FORK = "macOS' resource forks (._*)"
 _BIN = "a bin (.Trash-*)"
@@ -92,6 +93,16 @@ class IgnoreRules:
         self._rules = rules
         self._include = _Patterns("--include", rules.include) if rules.include else None
         self._exclude = _Patterns("--exclude", rules.exclude) if rules.exclude else None
+
+        self._patterns = bool(rules.include or rules.exclude)
+
+    def is_plain(self, name: str) -> bool:
+        """Returns whether it shows at once that no rule ignores a file of this name, as that of nearly all photos.
+
+        Args:
+            name: the name of the file; True only if it is ASCII.
+        """
+        return name[-4:] in _PLAIN_ENDS and name[0] not in ".@$" and not self._patterns and name.isascii()
 
     @property
     def idle(self) -> list[tuple[str, str]]:

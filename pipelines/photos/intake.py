@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 
 from keras_retrieval.errors import printable
@@ -158,7 +159,7 @@ def _take_remote(remote: RemoteFolder, folder: Path, rules: IntakeRules, require
 
     for name, (size, _) in states.items():
         above, _, last = name.rpartition("/")
-        if rule := of_folder(above) or ignore.of_file(last, name):
+        if rule := of_folder(above) or ("" if ignore.is_plain(last) else ignore.of_file(last, name)):
             ignored[name] = rule
         elif size == 0:
             left_out[name] = EMPTY
@@ -250,10 +251,15 @@ class _Walk:
             PhotoFolderError: the folder itself cannot be listed.
         """
         pending: list[tuple[str, str, str, bool]] = [(os.fspath(self._folder), "", "", False)]
+        is_plain = self._rules.is_plain
         while pending:
             path, name, rule, outside = pending.pop()
+            plain = not rule and is_text(name)
             for entry in self._entries(path, name):
                 below = f"{name}{entry.name}"
+                if plain and is_plain(entry.name) and entry.is_file(follow_symlinks=False):
+                    yield below, entry
+                    continue
                 yield_file, folder = self._sorted(entry, below, rule, outside)
                 if yield_file:
                     yield below, entry
@@ -269,7 +275,7 @@ class _Walk:
         """The entries of a folder by name, so that the same one of several links is followed on every system."""
         try:
             with os.scandir(path) as entries:
-                return sorted(entries, key=lambda entry: entry.name)
+                return sorted(entries, key=attrgetter("name"))
         except OSError as error:
             if not name:
                 raise PhotoFolderError(f"{path}: the folder cannot be listed ({error.strerror})") from error
@@ -370,18 +376,38 @@ class _Contents:
         with progress("intake", None, "files") as advance, ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
             for batch in _batches(files):
                 started = time.perf_counter()
-                contents = list(pool.map(self._content, batch) if self._slow else map(self._content, batch))
-                self._slow = time.perf_counter() - started > _SLOW_OPEN * len(batch)
-                for (name, _), (content, state, is_new) in zip(batch, contents, strict=True):
+                rest = batch if self._slow else self._without_known_photos(batch)
+                contents = pool.map(self._content, rest) if self._slow else map(self._content, rest)
+                for (name, _), (content, state, is_new) in zip(rest, contents, strict=True):
                     if is_new:
                         self.seen.note(name, *state, content)
-                    reason = _reason(content)
-                    if reason:
+                    if content and (reason := _reason(content)):
                         self.left_out[name] = reason
                     else:
                         self.photos.append(name)
                         self.states[name] = state
+                self._slow = time.perf_counter() - started > _SLOW_OPEN * len(batch)
                 advance(len(batch))
+
+    def _without_known_photos(self, batch: list[tuple[str, os.DirEntry[str]]]) -> list[tuple[str, os.DirEntry[str]]]:
+        """Takes the photos that have not changed since the last time; returns the other files."""
+        photos, states, row_of, is_photo = self.photos, self.states, self.seen.rows.get, self.seen.is_photo
+        rest = []
+        for file in batch:
+            name, entry = file
+            if (row := row_of(name)) is not None:
+                try:
+                    status = entry.stat()
+                except OSError:
+                    rest.append(file)
+                    continue
+                state = status.st_size, status.st_mtime_ns
+                if is_photo(row, *state):
+                    photos.append(name)
+                    states[name] = state
+                    continue
+            rest.append(file)
+        return rest
 
     def _content(self, file: tuple[str, os.DirEntry[str]]) -> tuple[str, tuple[int, int], bool]:
         """The content of a file, its size and modification time, and whether they are to be remembered."""
@@ -389,9 +415,10 @@ class _Contents:
         try:
             if name in self.seen.rows:
                 status = entry.stat()
-                content = self.seen.content(name, status.st_size, status.st_mtime_ns)
+                state = status.st_size, status.st_mtime_ns
+                content = self.seen.content(name, *state)
                 if content is not None:
-                    return content, (status.st_size, status.st_mtime_ns), False
+                    return content, state, False
             return *file_content(entry.path), True
         except OSError as error:
             return system_reason(error), (0, 0), False

@@ -69,6 +69,21 @@ def test_a_damaged_file_is_named(tmp_path):
         read_rows(path)
 
 
+@pytest.mark.parametrize("crops", ["", "1,2"])
+def test_reordered_rows_are_refused_with_file_and_row(small, photos, tmp_path, crops):
+    folder = extract(small, photos, tmp_path / "out", shard=4, format="parquet", crops=crops)
+    path = shard_paths(folder)[1]
+    table = parquet.read_table(path)
+    order = [*range(len(table))]
+    order[0], order[-1] = order[-1], order[0]
+    parquet.write_table(table.take(order), path)
+    first = len(parquet.read_table(shard_paths(folder)[0])) + 1
+    (last,), (listed,) = (table.column("name").to_pylist()[place::9999] for place in (order[0], order[-1]))
+    said = rf"descriptors-00001\.parquet, row 1: the photo is {last}, and {listed} in line {first} of names\.txt"
+    with pytest.raises(FolderError, match=said):
+        (read_crops if crops else read_descriptors)(folder)
+
+
 def test_float16_needs_parquet(small, photos, tmp_path):
     with pytest.raises(ArgumentError, match="--storage float16 needs --format parquet"):
         extract(small, photos, tmp_path / "out", storage="float16")
