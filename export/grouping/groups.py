@@ -1,11 +1,9 @@
 """Groups the photos of a collection by object: `keras-retrieval groups INDEX OUTPUT --min-probability 0.99`."""
 
 from pathlib import Path
-from typing import Any
 
 from keras_retrieval.pipelines.command.kinds import require_package
 from keras_retrieval.pipelines.command.options import takes
-from keras_retrieval.pipelines.descriptors.extract import extract
 from keras_retrieval.pipelines.files.durable import check_outside, write_file
 
 from keras_retrieval.errors import ArgumentError
@@ -14,6 +12,7 @@ from ..index_contract.answers import Answers
 from ..index_contract.calibration import FILE, VERIFIED, check_local
 from ..index_contract.errors import CalibrationError
 from ..indexes.calibrated import extractor_of, open_calibration
+from ..indexes.described_alike import describe_alike
 from ..indexes.index import index as make_index
 from ..indexes.open_index import open_index
 from ..indexes.verified_search import FeatureSource, local_features_if_any
@@ -85,39 +84,19 @@ def groups(options: GroupsOptions) -> list[Group]:
 def _described(options: GroupsOptions, like: str) -> str:
     """Describes the photos of a folder as those of an index were, and makes an index of them."""
     index = open_index(like)
-    facts: Any = index.facts
     open_calibration(
         index, like, options.calibration, options.min_probability, label="--min-probability"
     )  # before the work
     work = options.output / "work"
-    settings: dict[str, Any] = {
-        "size": facts["size"],
-        "scales": ",".join(f"{scale:.17g}" for scale in facts["scales"]),
-        "antialias": facts["antialias"],
-        "mirror": facts.get("mirror", False),
-        "edges": facts.get("edges", ""),
-        "precision": "bfloat16" if facts["bfloat16"] else "float32",
-        "exif": facts["exif"],
-        "max_pixels": facts["max_pixels"],
-    }
     local = local_features_if_any(like, None) if options.verify else None
-    if local is not None:
-        stored = local.facts
-        settings |= {
-            "local": stored["extractor"].get("path", "xfeat"),
-            "local_features": stored["features"],
-            "local_size": stored["size"],
-            "local_storage": stored["storage"],
-        }
-    model = options.model or facts["model"].get("path") or facts["model"]["name"]
-    described = extract(
-        model,
+    described = describe_alike(
+        index.facts,
+        None if local is None else local.facts,
         Path(options.collection),
         work / "described",
+        options.model,
         runtime=options.runtime,
-        replace=True,
         **options.engine_passed_on,
-        **settings,
     )
     make_index(described, str(work / "index"), replace=True)
     return str(work / "index")

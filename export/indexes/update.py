@@ -1,15 +1,17 @@
 """Changes an index, even while it is in use: `keras-retrieval update INDEX --add described_folder`."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from keras_retrieval.pipelines.command.kinds import Reads
-from keras_retrieval.pipelines.command.options import Argument, Option, Options, takes
+from keras_retrieval.pipelines.command.options import Argument, Option, takes
 from keras_retrieval.pipelines.descriptors.folder import described_folder
+from keras_retrieval.pipelines.engines.options import EngineOptions
 from keras_retrieval.pipelines.files.name_join import some_of
 from keras_retrieval.pipelines.files.progress import progress
 from keras_retrieval.pipelines.files.remote import named
@@ -18,6 +20,10 @@ from keras_retrieval.pipelines.files.stopping import reporting_stop
 from keras_retrieval.pipelines.files.stored_path import normal
 from keras_retrieval.pipelines.files.tables import read_lines
 from keras_retrieval.pipelines.local_features.folder import local_features_of
+from keras_retrieval.pipelines.networks.custom_layers import CustomLayers
+from keras_retrieval.pipelines.networks.kinds import NETWORK
+from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER
+from keras_retrieval.pipelines.runtimes.options import RuntimeOption
 
 from keras_retrieval.errors import ArgumentError
 from keras_retrieval.ranking.rows import blocks
@@ -29,16 +35,18 @@ from ..index_contract.column_types import type_of
 from ..index_contract.contract import DESCRIPTOR_FACTS, NeighbourIndex
 from ..index_contract.errors import IndexFileNotFoundError
 from ..index_contract.photo_crops import PhotoCrops, photo_blocks
+from ..milvus_index.address import is_milvus
 from .descriptor_input import described_photos
 from .kinds import COLUMNS, index_to_read
 from .local_store import add_local_features, compact_local_features, remove_local_features
 from .open_index import open_index
+from .verified_search import local_features_if_any
 
 ROWS_PER_WRITE, COLUMNS_PER_WRITE = 1_000, 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpdateOptions(Options):
+class UpdateOptions(CustomLayers, RuntimeOption, EngineOptions):
     """The options of the step `update`."""
 
     index: Annotated[
@@ -50,6 +58,21 @@ class UpdateOptions(Options):
         Option(
             "Folder of descriptors to add, or its address; photos whose names are in the index already are replaced.",
             kind=described_folder,
+        ),
+    ] = None
+    photos: Annotated[
+        Path | None,
+        Option(
+            "Folder of photos to describe as those of the index were, and to add; --engine says where. Those whose "
+            "names are in the index already are replaced. For index folders.",
+            kind=PHOTO_FOLDER,
+        ),
+    ] = None
+    model: Annotated[
+        str | None,
+        Option(
+            "With --photos: network that the index was made with. By default at the path that the index states.",
+            kind=NETWORK,
         ),
     ] = None
     columns: Annotated[
@@ -88,9 +111,20 @@ class UpdateOptions(Options):
         """Checks ranges and the types of columns.
 
         Raises:
-            ArgumentError: an option is out of range, or --types has another form or is given without --columns.
+            ArgumentError: an option is out of range, --types has another form or is given without --columns, or
+                options are combined that exclude each other.
         """
         super().check()
+        if self.photos is None:
+            self.refuse_engine(True, "--photos, which are described on workers")
+            if self.model is not None:
+                raise ArgumentError("--model describes photos: give --photos, or leave it out")
+        elif self.add is not None:
+            raise ArgumentError("--photos and --add both name what to add: give one of them")
+        elif is_milvus(self.index):
+            raise ArgumentError(
+                f"--photos is for index folders, got {self.index}: describe the photos by extract, and give --add"
+            )
         check_types(self.types, self.columns)
 
 
@@ -112,17 +146,22 @@ def update(options: UpdateOptions) -> int:
         IndexFileNotFoundError: a list of names or a table of columns does not exist.
         ColumnTableError: the table of columns cannot be parsed.
         TableError: the encoding of the list of names is unknown.
+        PhotoFolderError: --photos has no photo that can be read.
+        EngineError: with --engine, the cluster cannot be reached, or units of work failed in every attempt.
         DiskSpaceError: the disk is full. This is found before the first change, unless other processes use the disk.
         OSError: a change could not be written.
     """
     done = _Done(options.index)
     with reporting_stop(done.report):
         opened = open_index(options.index)
+        described = None if options.photos is None else _describe(opened, options, options.photos)
         try:
-            _change(opened, options, done)
+            _change(opened, options if described is None else replace(options, add=described, photos=None), done)
         except DiskSpaceError as error:
             raise DiskSpaceError(f"{error}; {done.kept}") from error
         done.complete = True
+        if described is not None:
+            shutil.rmtree(described)
         count = len(opened)
         rows = f", {opened.row_count:,} crops" if opened.facts.get("crops") else ""
         opened.close()
@@ -157,6 +196,23 @@ class _Done:
         """Returns the line for a command that is stopped."""
         rest = "" if self.complete else "; run the same command again for the rest"
         return f"keras-retrieval update: stopped: {self.index}: {self.kept}{rest}"
+
+
+def _describe(opened: NeighbourIndex, options: UpdateOptions, photos: Path) -> Path:
+    """Describes photos beside the index, from where this process alone adds them; a killed run is continued."""
+    from .described_alike import describe_alike
+
+    folder = Path(options.index)
+    local = local_features_if_any(folder, None)
+    return describe_alike(
+        opened.facts,
+        None if local is None else local.facts,
+        photos,
+        folder.with_name(f"{folder.name}.added"),
+        options.model,
+        runtime=options.runtime,
+        **options.engine_passed_on,
+    )
 
 
 def _change(opened: NeighbourIndex, options: UpdateOptions, done: _Done) -> None:

@@ -4,7 +4,10 @@ import os
 import shutil
 import signal
 
+import numpy as np
 import pytest
+from keras_retrieval.pipelines.descriptors.extract import extract
+from keras_retrieval.pipelines.descriptors.folder import read_crops
 from keras_retrieval.pipelines.files.durable import FolderError
 from keras_retrieval.pipelines.files.space import DiskSpaceError
 
@@ -12,10 +15,12 @@ from export.folder_index.folder_index import FolderIndex
 from export.index_contract.contract import Filter, parse_where
 from export.index_contract.errors import ColumnTableError, IndexFileNotFoundError
 from export.indexes import update as module
+from export.indexes.index import index
 from export.indexes.open_index import open_index
-from export.indexes.update import update
+from export.indexes.update import UpdateOptions, update
 from keras_retrieval.errors import ArgumentError
 from tests.helpers.small_index import FACTS, descriptors, indexed, names_of, random_rows
+from tests.helpers.small_network import draw_photo, save_network
 
 
 def test_an_index_is_changed_from_the_shell(tmp_path, capsys):
@@ -228,3 +233,42 @@ def test_a_name_is_deleted_in_either_unicode_form(tmp_path, capsys):
     folder = indexed(tmp_path, random_rows(len(names)), names)
     update(folder, delete=["K\u00f6ln.jpg", "Ba\u0308r.jpg", "M\u00fcnster.jpg"])
     assert "2 of 3 photos deleted; not in the index: 1, such as M\u00fcnster.jpg" in capsys.readouterr().out
+
+
+def test_photos_are_described_as_those_of_the_index(tmp_path, capsys):
+    """With crops; on the local engine: the descriptors of a cluster are those of one process."""
+    network = str(save_network(tmp_path / "small.keras"))
+    for view in range(6):
+        draw_photo(tmp_path / ("photos" if view < 4 else "more") / f"{view}.png", view, 0)
+    (tmp_path / "more" / "broken.png").write_bytes(b"\x89PNG")
+    common = {"size": 40, "crops": "1,2", "runtime": "tensorflow", "precision": "float32"}
+    folder = index(extract(network, tmp_path / "photos", tmp_path / "rows", **common), tmp_path / "index")
+    whole = extract(network, tmp_path / "more", tmp_path / "more-rows", **common)
+    assert update(str(folder), photos=tmp_path / "more", runtime="tensorflow") == 6
+    assert "2 photos added or replaced" in capsys.readouterr().out
+    opened = open_index(folder)
+    rows, crops = opened.crops(["4.png", "5.png"])
+    np.testing.assert_array_equal(rows, read_crops(whole).shards[0])
+    assert crops.counts.tolist() == [5, 5]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "index",
+        "more",
+        "more-rows",
+        "photos",
+        "rows",
+        "small.keras",
+    ]
+
+
+def test_photos_to_describe_need_an_index_folder_and_no_descriptors(tmp_path):
+    folder = indexed(tmp_path, random_rows(4))
+    (tmp_path / "photos").mkdir()
+    for options, said in (
+        ({"photos": tmp_path / "photos", "add": tmp_path / "descriptors"}, "--photos and --add both"),
+        ({"model": "vgg16_gem"}, "--model describes photos: give --photos"),
+        ({"engine": "dask"}, "--engine dask needs --photos"),
+    ):
+        with pytest.raises(ArgumentError, match=said):
+            update(str(folder), **options)
+    with pytest.raises(ArgumentError, match="--photos is for index folders, got milvus://"):
+        UpdateOptions("milvus://host:1/rows", photos=tmp_path / "photos")
