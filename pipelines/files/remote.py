@@ -23,7 +23,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 from keras_retrieval.errors import ArgumentError, RetrievalError, missing_extra
 
-from .remote_errors import advice, error_text, is_final, shown, status_of
+from .address_list import LIST, address_list
+from .remote_errors import advice, error_text, is_final, is_missing, shown, status_of
 from .space import is_full_disk, naming_full_disk
 
 log = logging.getLogger("keras_retrieval")
@@ -46,8 +47,8 @@ _WAITED = 5.0  # seconds after which an outage is logged
 _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):/{1,2}([^/].*)", re.DOTALL)
 _LOCAL_ADDRESS = re.compile(r"(file|local):/+(.*)", re.DOTALL | re.IGNORECASE)
 _TAGS = (  # entries of listings, the first of which says whether a file has changed
-    "ETag", "etag", "md5Hash", "checksum", "blob_id", "generation", "LastModified", "last_modified", "mtime", "updated",
-    "modified", "created",
+    "ETag", "etag", "Content-MD5", "Digest", "Last-Modified", "md5Hash", "checksum", "blob_id", "generation",
+    "LastModified", "last_modified", "mtime", "updated", "modified", "created",
 )  # fmt: skip
 _AS_THEY_ARE = "%/:@!$&'()*+,;=~[]"  # characters of a web address, beside letters and digits
 _warned = 0.0
@@ -97,7 +98,8 @@ class RemoteFolder:
     """A folder at an address. Holds no connection, so that it can be pickled.
 
     Attributes:
-        address: the address without a slash at its end, from `address_of`.
+        address: the address without a slash at its end, from `address_of`. If it ends in .txt, it is that of a text
+            file with the address of a file in each line, see the module `address_list`.
     """
 
     address: str
@@ -105,7 +107,7 @@ class RemoteFolder:
     def files(self, *, required: bool = True) -> dict[str, FileState]:
         """Lists all files below the folder, by one listing where the storage has no folders, such as S3.
 
-        Web servers list no sizes: there the header of each file is asked for.
+        Web servers and lists say no sizes: there the header of each file is asked for.
 
         Args:
             required: whether an address at which there is nothing is an error.
@@ -116,7 +118,10 @@ class RemoteFolder:
         Raises:
             MissingFileError: there is nothing at the address, or a file.
             RemoteError: the storage does not answer, or refuses the listing.
+            ArgumentError: a list of addresses cannot be read.
         """
+        if self._is_list:
+            return _asked_one_by_one(self, list(self._listed(anew=True)))
         system, root = _opened(self.address)
         retried(self.address, system.invalidate_cache)
         try:
@@ -143,8 +148,7 @@ class RemoteFolder:
             MissingFileError: there is no such file.
             RemoteError: the storage does not answer, or refuses.
         """
-        system, root = _opened(self.address)
-        path = self._path(root, name)
+        system, path = self._at(name)
         entry = retried(f"{self.address}/{name}", lambda: system.info(path))
         return _state(entry, _tag(entry))
 
@@ -168,8 +172,7 @@ class RemoteFolder:
             MissingFileError: there is no such file.
             RemoteError: the storage does not answer, or refuses.
         """
-        system, root = _opened(self.address)
-        path = self._path(root, name)
+        system, path = self._at(name)
         part = {} if most is None else {"start": 0, "end": most}
 
         def content() -> bytes:
@@ -194,8 +197,7 @@ class RemoteFolder:
             RemoteError: the storage does not answer, or refuses.
             DiskSpaceError: the disk is full.
         """
-        system, root = _opened(self.address)
-        source = self._path(root, name)
+        system, source = self._at(name)
         with naming_full_disk(path):
             retried(f"{self.address}/{name}", lambda: system.get_file(source, str(path)))
 
@@ -255,6 +257,29 @@ class RemoteFolder:
 
         return name_of
 
+    def _at(self, name: str) -> tuple[Any, str]:
+        """The file system of a file, and its path in it."""
+        if self._is_list:
+            address = self._listed().get(name)
+            if address is None:
+                raise MissingFileError(f"{shown(self.address)} does not list {name}")
+            system, _ = _opened("/".join(address.split("/")[:3]))
+            return system, system._strip_protocol(address)
+        system, root = _opened(self.address)
+        return system, self._path(root, name)
+
+    @property
+    def _is_list(self) -> bool:
+        return self.address.endswith(LIST)
+
+    def _listed(self, *, anew: bool = False) -> dict[str, str]:
+        """The addresses of the files of a list by their names."""
+        key = self.address, os.getpid()
+        if anew or key not in _lists:
+            system, path = _opened(self.address)
+            _lists[key] = address_list(self.address, retried(self.address, lambda: system.cat_file(path)))
+        return _lists[key]
+
     def _path(self, root: str, name: str) -> str:
         return f"{root}/{quote(name) if self._on_web else name}"
 
@@ -283,6 +308,9 @@ class RemoteFolder:
                     seen.add(path)
                     pending.append(path)
         return entries
+
+
+_lists: dict[tuple[str, int], dict[str, str]] = {}
 
 
 def _asked_one_by_one(folder: RemoteFolder, names: list[str]) -> dict[str, FileState]:
@@ -355,6 +383,8 @@ def check_writable_address(label: str, path: Path | str) -> None:
             f"{label} {shown(address)}: folders are not written to {scheme}:// addresses: name a folder of this "
             "machine, or an address such as s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"
         )
+    if address.endswith(LIST):
+        raise ArgumentError(f"{label} {shown(address)} is the address of a list of files: name a folder")
     check_address(label, path)
 
 
@@ -422,7 +452,7 @@ def retried(what: str, ask: Callable[[], Answer]) -> Answer:
         except Exception as error:
             if is_full_disk(error):
                 raise
-            if isinstance(error, FileNotFoundError) or status_of(error) == 404:
+            if is_missing(error):
                 raise MissingFileError(f"{place} does not exist") from error
             if is_final(error):
                 hint = advice(what, error)

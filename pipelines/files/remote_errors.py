@@ -59,6 +59,16 @@ def status_of(error: BaseException) -> int | None:
     return None if cause is None else status_of(cause)
 
 
+def is_missing(error: Exception) -> bool:
+    """Whether an error says that there is no such file; fsspec says so of a web server that does not answer, too."""
+    status = status_of(error)
+    if status is not None:
+        return status in (404, 410)
+    cause = error.__cause__
+    unanswered = isinstance(cause, ConnectionError | TimeoutError) or type(cause).__module__.startswith("aiohttp")
+    return isinstance(error, FileNotFoundError) and not unanswered
+
+
 def is_final(error: Exception) -> bool:
     """Whether an error stays the same however often the request is repeated."""
     status = status_of(error)

@@ -1,5 +1,6 @@
 """Addresses: which are refused and how, and names that a listing must not lose."""
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -8,6 +9,7 @@ from threading import Thread
 import pytest
 
 from keras_retrieval.errors import ArgumentError, MissingExtraError
+from pipelines.files.address_list import address_list
 from pipelines.files.remote import MissingFileError, RemoteError, RemoteFolder, address_of, check_address
 
 pytest.importorskip("fsspec")
@@ -94,3 +96,63 @@ def test_what_fsspec_raises_while_it_opens_an_address_names_the_address(address,
     monkeypatch.setattr("pipelines.files.remote._DOUBT", 0)
     with pytest.raises(RemoteError, match=f"{address}: "):
         RemoteFolder(address).files()
+
+
+def test_a_list_of_addresses_names_the_files(web, photos):
+    pytest.importorskip("aiohttp")
+    host = web.removeprefix("http://")
+    folder = f"{web}/my%20photos%20%C3%A9"
+    lines = ["# photos", "", "a b.png", "w?y/#1/z%41.png", f"{folder}/what%3F.png?token=s3cret", f"{web}/other/x.png"]
+    (photos / "list.txt").write_text("\n".join(lines), encoding="utf-8")
+    (photos.parent / "other").mkdir()
+    (photos.parent / "other" / "x.png").write_text("x")
+    assert read(f"{folder}/list.txt") == {
+        "a b.png": "a b.png",
+        "w?y/#1/z%41.png": "w?y/#1/z%41.png",
+        "what?.png": "what?.png",
+        f"{host}/other/x.png": "x",
+    }
+    states = RemoteFolder(f"{folder}/list.txt").files()
+    assert {size for size, _ in states.values()} == {1, 7, 9, 15}
+    assert all(tag for _, tag in states.values())  # the time of each file
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff\xfe", "is not a list of addresses in UTF-8"),
+        (b"a.png\n../b.png", "line 2: ../b.png is neither an address nor a path below the list"),
+        (b"https://", "line 1: https:// is neither"),
+        (b"https://h/a?x=1\nhttps://h/a?x=2", "line 2: h/a is in an earlier line, with another address"),
+    ],
+)
+def test_a_list_that_cannot_be_read_is_named_with_the_line(content, said):
+    with pytest.raises(ArgumentError, match=rf"https://host/list\.txt.* {re.escape(said)}"):
+        address_list("https://user:s3cret@host/list.txt", content)
+
+
+def test_a_web_server_that_does_not_answer_is_not_taken_for_missing_files(tmp_path, monkeypatch):
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr("pipelines.files.remote._FIRST_WAIT", 0.001)
+    (tmp_path / "a.png").write_text("a")
+    failing = {"HEAD": 2, "GET": 2}
+
+    class Failing(Quiet):
+        def do_HEAD(self):
+            self._answer("HEAD", super().do_HEAD)
+
+        def do_GET(self):
+            self._answer("GET", super().do_GET) if self.path.endswith("png") else super().do_GET()
+
+        def _answer(self, method, answer):
+            failing[method] -= 1
+            self.send_error(503) if failing[method] >= 0 else answer()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Failing, directory=str(tmp_path)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        files = RemoteFolder(f"http://127.0.0.1:{server.server_port}").files()
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert files["a.png"][0] == 1
