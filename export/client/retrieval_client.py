@@ -47,6 +47,7 @@ CHANNEL = {
     "grpc.max_receive_message_length": -1,  # no limit; the default, 4 MB, is 2,000 descriptors of 512 numbers
     "grpc.max_send_message_length": -1,
     "grpc.enable_retries": 0,
+    "grpc.lb_policy_name": "round_robin",  # requests to a name go to all of its servers in turn
     # With short backoffs, each attempt opens a new connection instead of repeating the last error.
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.min_reconnect_backoff_ms": 100,
@@ -69,7 +70,8 @@ class RetrievalClient:
     """Computes descriptors of photos, or finds their neighbours, on a server. Several threads may use one client.
 
     Args:
-        address: HOST or HOST:PORT at which the server listens for gRPC; the default port is 8500.
+        address: HOST or HOST:PORT at which the server listens for gRPC; the default port is 8500. If the name has
+            several addresses, as that of a headless service of Kubernetes, their servers get requests in turn.
         model: name of the served model.
         version: version number of the model; None for the newest version.
         batch: maximum number of photos per request.

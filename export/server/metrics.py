@@ -26,6 +26,7 @@ PADDING_SIZE = PREFIX + "batching_session:padding_size"
 QUEUE_LENGTH = "keras_retrieval_queue_length"  # by which replicas are scaled
 IN_FLIGHT = "keras_retrieval_requests_in_flight"
 READY = "keras_retrieval_ready"
+INDEX_BUILD = "keras_retrieval_index_build"
 INDEX_PHOTOS = "keras_retrieval_index_photos"
 INDEX_OUTDATED = "keras_retrieval_index_outdated"
 INDEX_LOADED = "keras_retrieval_index_loaded_timestamp_seconds"
@@ -35,6 +36,7 @@ OWN = {
     QUEUE_LENGTH: "Requests that wait for their computation or their batch.",
     IN_FLIGHT: "Requests that wait or are being computed.",
     READY: "1 if the server is ready, as /readyz says.",
+    INDEX_BUILD: "Number of the build of the index that is searched, that of its segment.",
     INDEX_PHOTOS: "Photos that are searched.",
     INDEX_OUTDATED: "1 if the newest photos of the index cannot be read, so that older ones are searched.",
     INDEX_LOADED: "When the build of the index that is searched was loaded, in seconds since 1970.",

@@ -133,6 +133,15 @@ class ServeOptions(AccessOptions):
     max_rest_bytes: Annotated[
         int, Option("Size of the largest REST request in bytes, if that is less than --max-message-bytes.", at_least=1)
     ] = REST_BYTES
+    reconnect_seconds: Annotated[
+        float,
+        Option(
+            "Seconds after which a gRPC client connects again, once its requests are answered, so that it finds the"
+            " servers that a name has by then; 0 for never.",
+            at_least=0,
+            at_most=10**6,
+        ),
+    ] = 0.0
     grace_seconds: Annotated[
         float, Option("Seconds to finish running requests after Ctrl-C or SIGTERM.", at_least=0)
     ] = 30.0
@@ -281,6 +290,7 @@ def server_settings(options: ServeOptions, index: NeighbourIndex | None) -> Serv
         max_in_flight=options.max_in_flight,
         max_message_bytes=options.max_message_bytes,
         max_rest_bytes=options.max_rest_bytes,
+        grpc_arguments=_reconnecting(options.reconnect_seconds),
         wait=options.wait,
         index=index,
         photos=options.photos,
@@ -290,6 +300,10 @@ def server_settings(options: ServeOptions, index: NeighbourIndex | None) -> Serv
         verifier=verifier,
         judge=judge,
     )
+
+
+def _reconnecting(seconds: float) -> tuple[tuple[str, int | str], ...]:
+    return (("grpc.max_connection_age_ms", max(1, round(1000 * seconds))),) if seconds else ()
 
 
 def _batching(options: ServeOptions) -> BatchingParameters | None:

@@ -1,12 +1,13 @@
 """Whether a server should get requests: its models are loaded, and its index is loaded and can be searched."""
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Mapping
 
 from ..index_contract.contract import IndexState
 from .errors import ServingError
-from .metrics import INDEX_FAILURES, INDEX_LOADED, INDEX_LOADS, INDEX_OUTDATED, INDEX_PHOTOS, READY
+from .metrics import INDEX_BUILD, INDEX_FAILURES, INDEX_LOADED, INDEX_LOADS, INDEX_OUTDATED, INDEX_PHOTOS, READY
 from .model_registry import ModelRegistry
 from .photo_search import PhotoSearch
 
@@ -63,7 +64,9 @@ class Readiness:
         """Returns the present values of the metrics of readiness and of the index, by name."""
         values: dict[str, float] = {READY: not self.reason()}
         if (state := self._state) is not None:
+            number = re.search(r"[0-9]{1,15}$", state.build)
             values |= {
+                INDEX_BUILD: float(number[0]) if number else 0,
                 INDEX_PHOTOS: state.photos,
                 INDEX_OUTDATED: bool(state.problem),
                 INDEX_LOADED: state.loaded_at,

@@ -22,6 +22,7 @@ from docs.extensions.commands import command_of
 from export.http.bodies import BodyLimits
 from export.http.http_server import HttpServer
 from export.http.messages import Response
+from export.index_contract.index_settings import IndexSettings
 from export.search_page.catalogue import Catalogue
 from export.search_page.routes import SearchPage
 from export.search_page.source import Status
@@ -38,7 +39,10 @@ ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "export" / "containers"
 COMPOSE = FOLDER / "docker-compose.yml"
 GPU = FOLDER / "docker-compose.gpu.yml"
-MANIFESTS = sorted((FOLDER / "kubernetes").glob("*.yaml"))
+KUBERNETES = FOLDER / "kubernetes"
+YAML = sorted(KUBERNETES.rglob("*.yaml"))
+OVERLAYS = sorted(path.parent for path in YAML if path.name == "kustomization.yaml")
+MANIFESTS = [*sorted(KUBERNETES.glob("*.yaml")), KUBERNETES / "serve" / "serve.yaml"]
 OURS = f"keras-retrieval:{keras_retrieval.__version__}"
 YAMLLINT = """
 extends: default
@@ -152,14 +156,64 @@ def test_compose_files_fit_the_schema():
     run(sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE, GPU)
 
 
-@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [*MANIFESTS, KUBERNETES / "serve-by-queue" / "autoscaler.yaml"], ids=lambda path: path.stem
+)
 def test_manifests_fit_the_schema_of_kubernetes(path):
     validate = pytest.importorskip("kubernetes_validate")
     for document in yaml.safe_load_all(path.read_text("utf-8")):
         validate.validate(document, validate.latest_version(), strict=True)
 
 
-@pytest.mark.parametrize("path", [COMPOSE, GPU, *MANIFESTS], ids=lambda path: path.stem)
+@functools.cache
+def overlaid(folder):
+    """The documents of an overlay, by kind and name, as kubectl applies them."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed")
+    found = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    return {(item["kind"], item["metadata"]["name"]): item for item in yaml.safe_load_all(found.stdout)}
+
+
+@pytest.mark.parametrize("folder", OVERLAYS, ids=lambda path: path.name)
+def test_overlays_fit_the_schema_of_kubernetes(folder):
+    validate = pytest.importorskip("kubernetes_validate")
+    base = {(item["kind"], item["metadata"]["name"]) for item in yaml.safe_load_all(MANIFESTS[-1].read_text("utf-8"))}
+    assert overlaid(folder).keys() == base
+    for document in overlaid(folder).values():
+        validate.validate(document, validate.latest_version(), strict=True)
+
+
+def test_the_autoscaler_reads_a_metric_that_the_server_has():
+    from export.server.metrics import OWN, QUEUE_LENGTH
+
+    (metric,) = of_file("serve-by-queue/autoscaler.yaml")["spec"]["metrics"]
+    (rule,) = of_file("serve-by-queue/prometheus-adapter-values.yaml")["rules"]["custom"]
+    assert QUEUE_LENGTH in OWN
+    assert metric["pods"]["metric"]["name"] == rule["name"]["matches"] == QUEUE_LENGTH
+    assert rule["seriesQuery"].partition("{")[0] == QUEUE_LENGTH
+    scaler = overlaid(KUBERNETES / "serve-gpu")["HorizontalPodAutoscaler", "serve"]
+    assert scaler["spec"]["metrics"] == [metric]
+    deployment = overlaid(KUBERNETES / "serve-by-queue")["Deployment", "serve"]
+    annotations = deployment["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["prometheus.io/path"] == METRICS_PATH
+
+
+def test_the_gpu_variant_is_the_same_server_with_a_gpu():
+    pod = overlaid(KUBERNETES / "serve-gpu")["Deployment", "serve"]["spec"]["template"]["spec"]
+    (mine,) = pod["containers"]
+    assert mine["image"] == f"{OURS}-gpu"
+    assert mine["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    for entry in ("args", "ports", "volumeMounts", "readinessProbe", "livenessProbe", "securityContext"):
+        assert mine[entry] == container("serve")[entry]
+    assert {item["name"] for item in container("serve")["env"]} < {item["name"] for item in mine["env"]}
+
+
+def of_file(name):
+    return yaml.safe_load((KUBERNETES / name).read_text("utf-8"))
+
+
+@pytest.mark.parametrize("path", [COMPOSE, GPU, *YAML], ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_yamllint_finds_nothing(path):
     linter, config = pytest.importorskip("yamllint.linter"), pytest.importorskip("yamllint.config")
     assert not list(linter.run(path.read_text("utf-8"), config.YamlLintConfig(YAMLLINT)))
@@ -186,6 +240,8 @@ def test_ports_are_those_of_the_commands():
         if service["image"] == OURS:
             assert published == ports_of(["keras-retrieval", *service["command"]]), name
     for name, service in of_kind("Service").items():
+        if service["spec"].get("clusterIP") == "None":
+            continue  # of clients that balance, for gRPC alone
         ports = {port["name"]: port["containerPort"] for port in container(name)["ports"]}
         assert {port["targetPort"]: port["port"] for port in service["spec"]["ports"]} == ports
         labels = of_kind("Deployment")[name]["spec"]["template"]["metadata"]["labels"]
@@ -210,6 +266,8 @@ def test_probes_ask_ports_and_paths_that_are_there():
             (probe,) = [container(name)[kind][key] for key in ("httpGet", "tcpSocket") if key in container(name)[kind]]
             assert probe["port"] in ports
             known = {"/v1/models/retrieval"} if name == "tensorflow-serving" else {"/healthz"}
+            if (name, kind) == ("serve", "readinessProbe"):
+                known = {"/readyz"}
             assert probe.get("path") in known | ({None} if kind == "livenessProbe" else set())
 
 
@@ -321,8 +379,19 @@ def test_pods_have_no_rights_that_they_do_not_need():
         assert resources["requests"].keys() == {"cpu", "memory"}
         assert resources["limits"].keys() == {"memory"}
         written = {mount["name"] for mount in container(name)["volumeMounts"] if not mount.get("readOnly")}
-        assert written <= {"state", "tmp"}
+        assert written <= {"state", "tmp", "cache"}
         assert pod["terminationGracePeriodSeconds"] > 30
+
+
+def test_clients_reach_each_pod_that_is_ready():
+    service, balanced = of_kind("Service")["serve-grpc"]["spec"], of_kind("Service")["serve"]["spec"]
+    assert service["clusterIP"] == "None"
+    assert service["selector"] == balanced["selector"]
+    assert service["ports"] == [port for port in balanced["ports"] if port["name"] == "grpc"]
+    assert "publishNotReadyAddresses" not in service
+    options = options_of(["keras-retrieval", *container("serve")["args"]])
+    assert 0 < options["reconnect_seconds"] <= 300  # by which new pods get requests
+    assert 0 < options["reload_within"] <= 60 * IndexSettings().grace / 2
 
 
 def test_one_process_writes_the_state_and_servers_scale():

@@ -4,10 +4,12 @@ import dataclasses
 import http.client
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 
+from export.client.retrieval_client import CHANNEL
 from export.http.tokens import Token
 from export.indexes.open_index import open_index
 from export.server.batching import Batcher
@@ -15,7 +17,7 @@ from export.server.batching_parameters import BatchingParameters
 from export.server.errors import Code, ServingError
 from export.server.limits import ComputeSlots, Deadline
 from export.server.metrics import METRICS_PATH, OWN, QUEUE_LENGTH
-from export.server.options import ServeOptions
+from export.server.options import ServeOptions, server_settings
 from export.server.readiness import Readiness
 from keras_retrieval.errors import ArgumentError
 from tests.helpers.deadlines import join, wait_until
@@ -89,6 +91,7 @@ def test_a_served_index_is_ready_and_its_metrics_are_told(search_server, search_
         "keras_retrieval_queue_length": 0,
         "keras_retrieval_requests_in_flight": 0,
         "keras_retrieval_ready": 1,
+        "keras_retrieval_index_build": 1,
         "keras_retrieval_index_photos": 10,
         "keras_retrieval_index_outdated": 0,
         "keras_retrieval_index_loads_total": 1,
@@ -216,3 +219,36 @@ def test_replicas_are_numbered_from_one():
     following = ServeOptions(serving=None, index="i", reload_within=60.0, replica="3/4").following
     assert (following.wait(3600), following.steadfast) == (30, True)
     assert ServeOptions(serving=None, index="i").following.wait(3600) == 0
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0, ()), (120, (("grpc.max_connection_age_ms", 120_000),))])
+def test_clients_connect_again_if_they_should(seconds, expected):
+    options = ServeOptions(serving=None, reconnect_seconds=float(seconds))
+    assert server_settings(options, None).grpc_arguments == expected
+
+
+class Counting:
+    """A gRPC server that answers every call with its number."""
+
+    def __init__(self, number):
+        import grpc
+
+        answer = grpc.unary_unary_rpc_method_handler(lambda request, context: bytes([number]))
+        self.server = grpc.server(ThreadPoolExecutor(2))
+        self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("any", {"call": answer}),))
+        self.port = self.server.add_insecure_port("127.0.0.1:0")
+        self.server.start()
+
+
+def test_the_servers_of_a_name_get_requests_in_turn():
+    import grpc
+
+    servers = [Counting(number) for number in (1, 2)]
+    address = "ipv4:" + ",".join(f"127.0.0.1:{one.port}" for one in servers)
+    with grpc.insecure_channel(address, list(CHANNEL.items())) as channel:
+        call = channel.unary_unary("/any/call")
+        answers = set()
+        wait_until(lambda: answers.add(call(b"", timeout=20, wait_for_ready=True)) or len(answers) == 2, "both answer")
+        servers[0].server.stop(None).wait()
+        assert {call(b"", timeout=20, wait_for_ready=True) for _ in range(3)} >= {b"\x02"}
+    servers[1].server.stop(None).wait()
