@@ -80,7 +80,8 @@ def swapped(work: Path, photos: int, swaps: int, clients: int) -> dict[str, Any]
     served = make_service(work, photos)
     with replicas(served, work) as ports:
         wait_until_ready(ports)
-        done, counts, errors = threading.Event(), [0] * clients, []
+        done, counts = threading.Event(), [0] * clients
+        errors: list[Any] = []
         slowest, threads = [0.0] * clients, []
         for number in range(clients):
             given = (served, ports, number, done, counts, errors, slowest)
@@ -251,7 +252,13 @@ def made_index(work: Path, count: int) -> Path:
                 advance(size)
         write_names(partial / "names.txt", [f"folder {row // 1000:04}/photo {row:07}.jpg" for row in range(count)])
         write_file(partial / "left_out.json", "{}")
-        facts = {"model": {"name": "made"}, "photos": "", "size": SIDE, "scales": [1.0], "antialias": True}
+        facts: dict[str, Any] = {
+            "model": {"name": "made"},
+            "photos": "",
+            "size": SIDE,
+            "scales": [1.0],
+            "antialias": True,
+        }
         facts |= {"bfloat16": False, "exif": True, "max_pixels": 2**30, "fingerprint": "made", "count": count}
         seal(partial, folder, kind=described.KIND, version=described.VERSION, **facts)
         index(folder, str(work / "index"))
