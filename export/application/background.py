@@ -21,7 +21,7 @@ from ..collection.work import DESCRIBING, Work, duration
 from ..search_page.source import Training
 from .children import Work as StepWork
 from .errors import StepFailedError, StepStoppedError
-from .training import PRETRAINED, ChainOptions, ChainProgress, Outcome, train_on_photos
+from .training import PRETRAINED, ChainOptions, ChainProgress, Outcome, calibration_tuples, train_on_photos
 from .training import RANDOM as RANDOM_RECIPE
 from .watching import FolderWatch
 
@@ -211,7 +211,25 @@ class Background:
             rate=self._rate,
         )
         outcome = train_on_photos(options, self._training_progress, self._stopped)
-        return self._switched(outcome)
+        trained = self._switched(outcome)
+        if trained.state != "ready":
+            return trained
+        trained = replace(trained, message=f"{trained.message} {self._calibrated(outcome, options.work)}")
+        if outcome.better:
+            self._note(trained)
+        return trained
+
+    def _calibrated(self, outcome: Outcome, work: Path) -> str:
+        """Learns the probabilities of matches from the objects of the chain; returns the result in a sentence."""
+        known = calibration_tuples(outcome, work)
+        if known is None:
+            return "Results have no probabilities, because the network was trained on all objects that are known."
+        tuples, validation_only = known
+        try:
+            calibration = self._collection.calibrate(tuples, validation_only=validation_only)
+        except (RetrievalError, OSError) as error:
+            return f"Results have no probabilities: {error}."
+        return f"Results have probabilities, which were learned from {calibration.facts['objects']:,} objects."
 
     def _training_progress(self, progress: ChainProgress) -> None:
         self.training = Training("working", measure="mAP", message=_training_line(progress))
@@ -240,8 +258,14 @@ class Background:
         if self.problem:
             return replace(measured, state="failed", message=f"{outcome.message} {self.problem}")
         done = replace(measured, state="ready", message=f"{outcome.message} The page uses the trained network.")
-        self._collection.write_note("training", {key: value for key, value in asdict(done).items() if key != "state"})
+        self._note(done)
         return done
+
+    def _note(self, training: Training) -> None:
+        """Keeps the result of a training for later starts."""
+        self._collection.write_note(
+            "training", {name: one for name, one in asdict(training).items() if name != "state"}
+        )
 
 
 def _training_line(progress: ChainProgress) -> str:

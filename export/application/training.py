@@ -145,6 +145,23 @@ class Outcome:
         return self.before is not None and self.after is not None and self.after > self.before
 
 
+def calibration_tuples(outcome: Outcome, work: Path) -> tuple[Path, bool] | None:
+    """Returns the photos of known objects from which probabilities can be learned after the chain.
+
+    A network that was trained on photos of objects tells just these apart better than others.
+
+    Args:
+        outcome: the result of the chain.
+        work: folder of the chain.
+
+    Returns:
+        The file of tuples, and whether only those that were set aside for validation count; None if the network was
+        trained on all of them.
+    """
+    on_all = outcome.better and outcome.network != work / "run" / "model.keras"
+    return None if on_all else (work / "tuples.npz", outcome.better)
+
+
 STEPS = ("3D models of what the photos show", "training")
 """What the steps of the chain do."""
 

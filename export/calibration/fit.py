@@ -51,8 +51,12 @@ class Fitted:
     promises: list[Promise]
 
 
-def check_pairs(pairs: Pairs) -> None:
+def check_pairs(pairs: Pairs, *, validation_only: bool = False) -> None:
     """Checks that there are enough pairs.
+
+    Args:
+        pairs: the pairs.
+        validation_only: whether the queries are photos that were set aside for validation.
 
     Raises:
         CalibrationError: there are not; the message gives the numbers.
@@ -62,7 +66,8 @@ def check_pairs(pairs: Pairs) -> None:
         raise CalibrationError(
             f"the tuples give {places:,} objects, {queries:,} queries, {same:,} pairs of the same object and {other:,} "
             f"of others among the photos of the index; a calibration needs {FEWEST_PLACES} objects, {FEWEST_QUERIES} "
-            f"queries and {FEWEST_OF_EACH} pairs of each kind: give tuples of more photos"
+            f"queries and {FEWEST_OF_EACH} pairs of each kind: "
+            + ("set more objects aside with `tuples --validation`" if validation_only else "give tuples of more photos")
         )
 
 

@@ -64,6 +64,13 @@ class CalibrateOptions(Options):
         float,
         Option("Share of the future queries that have no match in the index.", above=0, below=1),
     ] = 0.5
+    validation_only: Annotated[
+        bool,
+        Option(
+            "Only photos that TUPLES sets aside for validation are queries: for a network that was trained on the "
+            "others, whose probabilities would be too large.",
+        ),
+    ] = False
     unlabelled: Annotated[
         str,
         Option(

@@ -9,7 +9,7 @@ from keras_retrieval.pipelines.files.components import connected
 from keras_retrieval.pipelines.files.progress import progress
 from keras_retrieval.pipelines.local_features.matchers import Matcher
 from keras_retrieval.pipelines.local_features.verification import Match, Verifier
-from keras_retrieval.pipelines.training_tuples.data import Tuples
+from keras_retrieval.pipelines.training_tuples.data import Tuples, validation_mask
 
 from keras_retrieval.ranking.likely_matches import nearness, scale_neighbour
 
@@ -29,11 +29,13 @@ class Labels:
         cluster: number of the cluster of each photo, (n,).
         place: number of the group of linked clusters of each photo, (n,): photos of one place in several clusters may
             or may not show the same object.
+        validation: whether each photo is set aside for validation, (n,) bool; None if it is not known.
     """
 
     names: list[str]
     cluster: np.ndarray
     place: np.ndarray
+    validation: np.ndarray | None = None
 
     def known(self) -> dict[str, int]:
         """Maps each name to its row."""
@@ -84,22 +86,27 @@ def label(tuples: Tuples, index: NeighbourIndex) -> Labels:
     for place, members in enumerate(connected(np.unique(cluster).tolist(), links)):
         number |= dict.fromkeys(members, place)
     names = [stored[unicodedata.normalize("NFC", tuples.images[row])] for row in rows]
-    return Labels(names, cluster[rows], np.array([number[one] for one in cluster[rows].tolist()], np.int64))
+    place = np.array([number[one] for one in cluster[rows].tolist()], np.int64)
+    return Labels(names, cluster[rows], place, validation_mask(tuples)[rows])
 
 
-def choose_queries(labels: Labels, most: int, seed: int) -> np.ndarray:
+def choose_queries(labels: Labels, most: int, seed: int, *, validation_only: bool = False) -> np.ndarray:
     """Chooses queries at random among photos with another photo of their cluster, as many of each place as possible.
 
     Args:
         labels: the objects of the photos.
         most: maximum number of queries.
         seed: random seed.
+        validation_only: whether only photos that are set aside for validation are queries.
 
     Returns:
         Rows of `labels`, (Q,) ascending.
     """
     _, inverse, sizes = np.unique(labels.cluster, return_inverse=True, return_counts=True)
-    rows = np.flatnonzero(sizes[inverse] > 1)
+    usable = sizes[inverse] > 1
+    if validation_only and labels.validation is not None:
+        usable &= labels.validation
+    rows = np.flatnonzero(usable)
     order = np.random.default_rng(seed).permutation(rows)
     turn: dict[int, int] = {}
     turns = np.empty(len(order), np.int64)

@@ -40,8 +40,10 @@ from keras_retrieval import library_logs
 from keras_retrieval.errors import ArgumentError
 
 from ..folder_index.folder_index import FolderIndex
+from ..index_contract.answers import Answers, best_probabilities
+from ..index_contract.calibration import Calibration
 from ..index_contract.contract import Filter, Hits
-from ..index_contract.errors import IndexFileNotFoundError
+from ..index_contract.errors import CalibrationError, IndexFileNotFoundError
 from ..index_contract.index_settings import EXACT_BELOW
 from ..search_page.feedback import combined
 from .changes import Changes, State, compare, mount_points, photo_states
@@ -378,6 +380,7 @@ class Collection:
         like: Sequence[str] = (),
         unlike: Sequence[str] = (),
         where: Filter | Mapping[str, str | Sequence[str]] | None = None,
+        min_probability: float = 0.0,
     ) -> SearchResult:
         """Finds the photos that are most similar to one or several queries.
 
@@ -394,18 +397,23 @@ class Collection:
             like: names of photos of the collection that are wanted.
             unlike: names of photos of the collection that are not wanted.
             where: a `Filter`, or a dict from the name of a column to accepted values.
+            min_probability: the least probability that a photo shows the object of one of the queries, by the
+                calibration of the collection; see `calibrate`. With fewer photos than `k`, or none, no others are
+                probable enough.
 
         Returns:
-            The photos, sorted by descending score.
+            The photos, sorted by descending score; of a calibrated collection with probabilities.
 
         Raises:
             PhotoError: a query cannot be read.
             IndexFileNotFoundError: a query is neither a photo of the collection nor a file.
             ArgumentError: no photo can be searched yet, there is no query, or an argument is out of range.
+            CalibrationError: `min_probability` is given, and the collection is not calibrated, or by too few photos.
         """
         index = self.index()
         if index is None:
             raise ArgumentError(f"no photo of {self.folder} can be searched yet: call update() first")
+        answers = self._checked_answers(min_probability)
         queries = _listed(query)
         boxes = _boxes(box, len(queries))
         names, absent = set(index.names), [*like, *unlike]
@@ -419,12 +427,59 @@ class Collection:
         row = combined(index.to_stored(np.stack(rows)), index.vectors(list(unlike)))
         restriction = where if isinstance(where, Filter) or where is None else Filter(columns=_columns(where))
         (hits,) = index.search(row[None], k + len(unlike), where=restriction)
+        hits = hits.pick([place for place, name in enumerate(hits.names) if name not in set(unlike)][:k])
+        own = [*(_own_name(one, part, names) for one, part in zip(queries, boxes, strict=True)), *like]
+        likely = None if answers is None else best_probabilities(answers, hits, rows, own)
         found = [
-            Hit(name, float(score), self.folder / name, _box_of(hits, place))
+            Hit(name, float(score), self.folder / name, _box_of(hits, place), None if likely is None else likely[place])
             for place, (name, score) in enumerate(zip(hits.names, hits.scores, strict=True))
-            if name not in set(unlike)
+            if likely is None or likely[place] >= min_probability
         ]
-        return SearchResult(found[:k], len(index))
+        return SearchResult(found, len(index))
+
+    def answers(self) -> Answers | None:
+        """Returns the probabilities of neighbours by the calibration of the index; None without one."""
+        current = self._current
+        return None if current is None else current.answers()
+
+    def calibrate(self, tuples: str | os.PathLike[str], *, validation_only: bool = False, seed: int = 0) -> Calibration:
+        """Learns from photos of known objects the probability that two photos show the same one; see `calibrate`.
+
+        Searches then give probabilities. A network that is chosen later needs another calibration.
+
+        Args:
+            tuples: a file that `keras_retrieval.pipelines.tuples` made of photos of this folder.
+            validation_only: whether only photos that are set aside for validation are queries, for a network that was
+                trained on the others.
+            seed: random seed of the queries.
+
+        Raises:
+            ArgumentError: no photo can be searched yet.
+            CalibrationError: the tuples have too few photos of the collection, or of too few objects.
+            TuplesError: `tuples` is not a file of tuples.
+            MissingExtraError: scikit-learn is not installed.
+        """
+        from ..calibration.learning import learn
+        from ..calibration.options import CalibrateOptions
+
+        with self._changing:
+            current = self._current
+        if current is None or self.index() is None:
+            raise ArgumentError(f"no photo of {self.folder} can be searched yet: call update() first")
+        options = CalibrateOptions(
+            index=str(current.folder), tuples=Path(tuples), verify=False, validation_only=validation_only, seed=seed
+        )
+        options.check_packages()
+        options.check_kinds()
+        return learn(options).calibration
+
+    def _checked_answers(self, min_probability: float) -> Answers | None:
+        answers = self.answers()
+        if min_probability and answers is None:
+            raise CalibrationError(f"min_probability: {self.folder} is not calibrated: call calibrate(TUPLES) first")
+        if answers is not None:
+            answers.calibration.check_promise(min_probability, str(self.folder), "min_probability")
+        return answers
 
     def describe(self, file: bytes, box: Box | None = None) -> np.ndarray:
         """Describes a photo file with the network of the index.
@@ -838,6 +893,12 @@ def _box_of(hits: Hits, place: int) -> Box | None:
         return None
     left, top, right, bottom = hits.boxes[place].tolist()
     return left, top, right, bottom
+
+
+def _own_name(query: Query, box: Box | None, names: set[str]) -> str | None:
+    """The name of a query that is a whole photo of the collection."""
+    own = isinstance(query, str | os.PathLike) and box is None and os.fspath(query) in names
+    return os.fspath(query) if own else None  # type: ignore[arg-type, return-value]
 
 
 def _columns(where: Mapping[str, str | Sequence[str]]) -> dict[str, list[str]]:

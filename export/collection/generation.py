@@ -13,7 +13,10 @@ from keras_retrieval.pipelines.photos.reader import MAX_PIXELS
 from keras_retrieval.pipelines.runtimes.options import RUNTIME
 
 from ..folder_index.folder_index import FolderIndex
+from ..folder_index.write_ahead_log import FileStamp, file_stamp
 from ..folder_index.writer import write_index
+from ..index_contract.answers import Answers, open_answers
+from ..index_contract.calibration import FILE
 from ..index_contract.index_settings import IndexSettings
 from ..index_contract.photo_crops import PhotoCrops
 from ..index_contract.photos_to_index import PhotosToIndex, RowBlocks
@@ -47,6 +50,8 @@ class Generation:
         self.network: LoadedNetwork | None = None
         self._photos, self._runtime = photos, runtime
         self._loading = threading.Lock()
+        self._judging = threading.Lock()
+        self._calibrated: tuple[FileStamp, Answers | None] = None, None
 
     @property
     def name(self) -> str:
@@ -87,6 +92,20 @@ class Generation:
         columns = self.index.columns()
         pairs = zip(columns["bytes"], columns["modified"], strict=True)
         return dict(zip(self.index.names, ((_number(size), _number(time)) for size, time in pairs), strict=True))
+
+    def answers(self) -> Answers | None:
+        """Returns the probabilities of neighbours by the calibration in the index folder as it is now.
+
+        Returns:
+            None without a calibration, or with one that does not fit, which is logged.
+        """
+        if self.index is None:
+            return None
+        path = self.folder / FILE
+        with self._judging:
+            if (stamp := file_stamp(path)) != self._calibrated[0]:
+                self._calibrated = stamp, open_answers(self.index, str(self.folder), path)
+            return self._calibrated[1]
 
     @property
     def levels(self) -> tuple[int, ...]:

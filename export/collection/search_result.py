@@ -10,6 +10,8 @@ from pathlib import Path
 from keras_retrieval.pipelines.photos.query_box import Box
 from keras_retrieval.pipelines.photos.reader import PhotoError, photo_size, read_photo
 
+from ..index_contract.calibration import probability_text
+
 FRAME = "#ffb300"  # colour of the box of the best crop
 SHOWN, SIDE, QUALITY = 24, 160, 75  # pictures in a notebook, their longer side in pixels, and their JPEG quality
 
@@ -24,12 +26,20 @@ class Hit:
         path: its file.
         box: with crops, the part of the photo that was found: left, top, right and bottom in pixels of the upright
             photo. None without crops.
+        probability: of a calibrated collection, the probability that it shows the object of a query; else None.
     """
 
     name: str
     score: float
     path: Path
     box: Box | None = None
+    probability: float | None = None
+
+    @property
+    def text(self) -> str:
+        """The score, and the probability if it is known."""
+        likely = "" if self.probability is None else f"  {probability_text(self.probability)}"
+        return f"{self.score:.3f}{likely}"
 
 
 class SearchResult(Sequence[Hit]):
@@ -66,7 +76,7 @@ class SearchResult(Sequence[Hit]):
         return iter(self._hits)
 
     def __repr__(self) -> str:
-        rows = [f"{hit.score:.3f}  {hit.name}" for hit in self._hits[:SHOWN]]
+        rows = [f"{hit.text}  {hit.name}" for hit in self._hits[:SHOWN]]
         rest = len(self._hits) - len(rows)
         return "\n".join(
             [f"{len(self._hits)} of {self.compared:,} photos", *rows, *([f"and {rest} more"] * (rest > 0))]
@@ -74,7 +84,7 @@ class SearchResult(Sequence[Hit]):
 
     def _repr_html_(self) -> str:
         """Returns the photos as small pictures with names and scores."""
-        photos = [(hit.path, f"{hit.score:.3f}", hit.name, hit.box) for hit in self._hits]
+        photos = [(hit.path, hit.text, hit.name, hit.box) for hit in self._hits]
         return gallery(photos, len(self._hits))
 
 

@@ -135,6 +135,22 @@ class Answers:
         return (self._index.vectors(hits.names) @ self._index.to_stored(row[None])[0]).astype(np.float64)
 
 
+def best_probabilities(
+    answers: Answers, hits: Hits, rows: Sequence[np.ndarray], own: Sequence[str | None]
+) -> list[float]:
+    """Returns the probability that each of n hits shows the object of at least one of several photos.
+
+    Args:
+        answers: the calibrated index.
+        hits: the hits.
+        rows: descriptors of the photos, each (D,) or (S,).
+        own: the name of each photo in the index; None for one that is not in it.
+    """
+    found = [answers.probabilities(row, hits, own=name) for row, name in zip(rows, own, strict=True)]
+    best: list[float] = np.max(found, axis=0).tolist()
+    return best
+
+
 def open_answers(
     index: NeighbourIndex,
     place: str,

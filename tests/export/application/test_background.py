@@ -1,5 +1,6 @@
 """Behind the page: photos that come and go, a folder that vanishes, a full disk, and a training that is switched to."""
 
+import re
 import shutil
 
 import pytest
@@ -204,6 +205,9 @@ def test_a_trained_network_is_used_if_it_is_better(tmp_path, running, monkeypatc
     assert (training.before, training.after) == (before, after)
     assert training.state == ("failed" if before is None else "ready")
     assert training.message.startswith("Measured on 10 photos.")
+    if before is not None:
+        reason = ", because the network was trained on all objects" if switched else ": .*tuples.npz.* does not exist"
+        assert re.search(f"Results have no probabilities{reason}", training.message)
     used = collection.network.model
     assert ("trained-" in used) == switched
     assert [path.name for path in collection.state.glob("index-*")] == ["index-002" if switched else "index-001"]

@@ -8,7 +8,14 @@ import pytest
 from PIL import Image
 
 from export.application.errors import StepFailedError
-from export.application.training import RANDOM, ChainOptions, intake_arguments, train_on_photos
+from export.application.training import (
+    RANDOM,
+    ChainOptions,
+    Outcome,
+    calibration_tuples,
+    intake_arguments,
+    train_on_photos,
+)
 from pipelines.command.options import help_texts
 from pipelines.photos.intake_options import IntakeOptions
 from pipelines.sfm.reconstruct import reconstruct
@@ -222,3 +229,14 @@ def test_options_reach_the_steps(options):
     assert reconstruct_call[reconstruct_call.index("--pairs") + 1] == "vocabulary-tree"
     assert "--accept-truncated" in train_call
     assert train_call[train_call.index("--whiten") + 1] == "none", "the network ends with a whitening"
+
+
+def test_probabilities_are_learned_from_objects_that_were_not_trained_on(tmp_path):
+    found = {
+        name: calibration_tuples(Outcome(tmp_path / name, before, 0.5, 9, 4, ""), tmp_path)
+        for name, before in (("run/model.keras", 0.3), ("run-all/model.keras", 0.3), ("run/worse.keras", 0.6))
+    }
+    tuples = tmp_path / "tuples.npz"
+    assert found == {
+        "run/model.keras": (tuples, True), "run-all/model.keras": None, "run/worse.keras": (tuples, False),
+    }  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -236,6 +237,16 @@ def test_labels_that_have_nothing_to_do_with_the_photos_give_no_sure_answer(made
     cluster = np.concatenate([cluster[::2], cluster[1::2]])  # half of each object, and half of another one
     found = calibrate(str(made / "index"), tuples_file(tmp_path / "t.npz", names, cluster), output=tmp_path / "c")
     assert found.probabilities(np.array([0.95]), np.array([0.8])).max() < 0.9
+
+
+def test_only_objects_that_were_set_aside_are_queries(made, tmp_path):
+    tuples = read_tuples(made / "tuples.npz")
+    options = {"output": tmp_path / FILE, "validation_only": True}
+    with pytest.raises(CalibrationError, match=r"0 objects, 0 queries.*: set more objects aside with `tuples --valid"):
+        calibrate(str(made / "index"), made / "tuples.npz", **options)
+    write_tuples(tmp_path / "split.npz", replace(tuples, validation=tuples.cluster < 4), {})
+    facts = calibrate(str(made / "index"), tmp_path / "split.npz", **options).facts
+    assert (facts["objects"], facts["queries"], facts["validation_only"]) == (4, 4 * VIEWS, True)
 
 
 def test_photos_of_linked_clusters_are_neither_matches_nor_others(made, tmp_path):

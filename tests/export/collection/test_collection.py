@@ -12,6 +12,9 @@ import pytest
 from keras_retrieval.pipelines.files.durable import FolderError
 from keras_retrieval.pipelines.photos.formats import PhotoFolderError
 from keras_retrieval.pipelines.photos.reader import PhotoError
+from keras_retrieval.pipelines.training_tuples.data import Tuples
+from keras_retrieval.pipelines.training_tuples.file import write_tuples
+from PIL import Image
 
 from export.collection import collection as collections
 from export.collection import network_choice
@@ -19,6 +22,7 @@ from export.collection.collection import Collection
 from export.collection.errors import StateBusyError, StateError, StoppedError
 from export.collection.state import StateFolder
 from export.folder_index.folder_index import FolderIndex
+from export.index_contract.errors import CalibrationError
 from keras_retrieval.errors import ArgumentError
 from tests.helpers.gps_photos import ASCII, exif, gps
 from tests.helpers.gps_photos import photo as photo_with
@@ -51,8 +55,6 @@ def test_photos_are_found_by_name_path_bytes_and_pixels(tmp_path, calls, names):
         report = collection.update()
         assert (report.photos, report.searchable, report.described) == (6, 6, 6)
         path = tmp_path / "photos" / names[2]
-        from PIL import Image
-
         for query in (names[2], path, path.read_bytes(), np.array(Image.open(path)), [path, names[2]]):
             result = collection.search(query, k=3)
             assert (result[0].name, result[0].path, len(result)) == (names[2], path, 3)
@@ -73,6 +75,40 @@ def test_a_box_and_photos_that_are_not_wanted(tmp_path, calls, names):
             collection.search(names[0], box=(0, 0, 800, 6))
         with pytest.raises(ArgumentError, match="box"):
             collection.search(names[:2], box=[None])
+
+
+def test_a_calibrated_collection_gives_probabilities(tmp_path, calls):
+    pytest.importorskip("sklearn", reason='pip install "keras-retrieval[calibrate]"')
+    chance, names = np.random.default_rng(0), []
+    quarters = chance.integers(0, 256, (5, 2, 2, 3))
+    for number, one in enumerate(quarters):
+        for view in range(7):
+            names.append(f"{number} {view}.png")
+            seen = np.clip(one + chance.normal(0, 12, one.shape), 0, 255).astype(np.uint8)
+            (tmp_path / "photos").mkdir(exist_ok=True)
+            Image.fromarray(seen.repeat(6, 0).repeat(8, 1)).save(tmp_path / "photos" / names[-1])
+    known = names[:28]
+    pairs = np.array([(a, b) for a in range(28) for b in range(28) if a != b and a // 7 == b // 7])
+    cluster = np.arange(28) // 7
+    write_tuples(tmp_path / "tuples.npz", Tuples(known, cluster, *pairs.T, np.zeros((0, 2), np.int64)), {})
+    with opened(tmp_path) as collection:
+        with pytest.raises(ArgumentError, match=r"call update\(\) first"):
+            collection.calibrate(tmp_path / "tuples.npz")
+        collection.update()
+        assert collection.search(names[0], k=1)[0].probability is None
+        with pytest.raises(CalibrationError, match=r"photos is not calibrated: call calibrate\(TUPLES\) first"):
+            collection.search(names[0], min_probability=0.5)
+        with pytest.raises(CalibrationError, match="0 objects, 0 queries"):
+            collection.calibrate(tmp_path / "tuples.npz", validation_only=True)
+        collection.calibrate(tmp_path / "tuples.npz")
+        result = collection.search(names[0], k=10)
+        assert min(hit.probability for hit in result[:6]) > 0.9 > 0.1 > result[7].probability
+        assert " %  0 " in repr(result)
+        with pytest.raises(CalibrationError, match=r"^min_probability 0\.99: .* 28 queries, .* at most 0\.966"):
+            collection.search(names[0], min_probability=0.99)
+        assert set(collection.search(names[0], k=30, min_probability=0.9).names) == set(names[:7])
+        stranger = chance.integers(0, 256, (2, 2, 3), np.uint8).repeat(6, 0).repeat(8, 1)
+        assert collection.search(stranger, min_probability=0.9).names == []
 
 
 def test_what_cannot_be_searched_says_so(tmp_path, calls, names):
