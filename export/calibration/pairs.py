@@ -86,8 +86,8 @@ def label(tuples: Tuples, index: NeighbourIndex) -> Labels:
     for place, members in enumerate(connected(np.unique(cluster).tolist(), links)):
         number |= dict.fromkeys(members, place)
     names = [stored[unicodedata.normalize("NFC", tuples.images[row])] for row in rows]
-    place = np.array([number[one] for one in cluster[rows].tolist()], np.int64)
-    return Labels(names, cluster[rows], place, validation_mask(tuples)[rows])
+    places = np.array([number[one] for one in cluster[rows].tolist()], np.int64)
+    return Labels(names, cluster[rows], places, validation_mask(tuples)[rows])
 
 
 def choose_queries(labels: Labels, most: int, seed: int, *, validation_only: bool = False) -> np.ndarray:

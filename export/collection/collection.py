@@ -898,7 +898,7 @@ def _box_of(hits: Hits, place: int) -> Box | None:
 def _own_name(query: Query, box: Box | None, names: set[str]) -> str | None:
     """The name of a query that is a whole photo of the collection."""
     own = isinstance(query, str | os.PathLike) and box is None and os.fspath(query) in names
-    return os.fspath(query) if own else None  # type: ignore[arg-type, return-value]
+    return os.fspath(query) if own else None  # type: ignore[arg-type]
 
 
 def _columns(where: Mapping[str, str | Sequence[str]]) -> dict[str, list[str]]:

@@ -51,7 +51,7 @@ class Generation:
         self._photos, self._runtime = photos, runtime
         self._loading = threading.Lock()
         self._judging = threading.Lock()
-        self._calibrated: tuple[FileStamp, Answers | None] = None, None
+        self._calibrated: tuple[FileStamp | None, Answers | None] = None, None
 
     @property
     def name(self) -> str:
