@@ -49,7 +49,7 @@ def status_of(error: BaseException) -> int | None:
     found = getattr(response, "status_code", None) or getattr(response, "status", None)
     if isinstance(response, dict):
         found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    for value in (found, getattr(error, "status", None), getattr(error, "code", None)):
+    for value in (found, getattr(error, "status", None) or getattr(error, "code", None)):
         try:
             if value is not None and 100 <= int(value) < 600:
                 return int(value)

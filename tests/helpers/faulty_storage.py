@@ -84,6 +84,10 @@ class FaultyFileSystem(MemoryFileSystem):
         self.faults.met("fetch", rpath)
         return super().get_file(rpath, *args, **kwargs)
 
+    def rm(self, path, *args, **kwargs):
+        self.faults.met("remove", path[0] if isinstance(path, list) else path)
+        return super().rm(path, *args, **kwargs)
+
     def info(self, path, **kwargs):
         return super().info(path, **kwargs)
 

@@ -1,5 +1,7 @@
 """Folders that are written shard by shard at addresses: whole or not there, after a kill and beside another run."""
 
+from hashlib import sha256
+
 import numpy as np
 import pytest
 
@@ -80,32 +82,56 @@ def test_the_manifest_is_written_last(faults):
     assert written[-3:] == [f"/bucket/out/{name}" for name in (NAMES, LEFT_OUT, MANIFEST)]
 
 
-@pytest.mark.parametrize("fatal", range(13))
-def test_a_run_that_ends_at_any_write_is_continued(faults, fatal):
-    """The process is taken to be killed at one of its writes; nothing that it wrote is a folder."""
+def killed_at(faults, fatal):
+    """Lets the process be taken for killed at one of its writes and removals."""
     met, left = faults.met, [fatal]
 
     def killed(request, path):
         met(request, path)
-        if request == "write":
+        if request in ("write", "remove"):
             left[0] -= 1
             if left[0] < 0:
                 raise KeyboardInterrupt
 
     faults.met = killed
-    try:
-        run(address(), fill=1.0)
-    except KeyboardInterrupt:
-        with pytest.raises(FolderError, match=r"does not contain manifest\.json"):
-            read_manifest(PLACE, kind="descriptors", version=1)
-        assert fatal < 11
-        assert address().begun() == (fatal > 0)
-    faults.met = met
-    if not address().exists(replace=False, fix="x"):
-        address().check_free(replace=False)
-        names, _, _ = run(address(), fill=1.0)
-        assert names == ["a", "b", "c", "d"]
-    assert stored() == {MANIFEST, *read_manifest(PLACE, kind="descriptors", version=1)["sha256"]}
+    return met
+
+
+def read_whole():
+    """The fingerprint of the folder, all of whose files are there; None if it is not there."""
+    if not remote_folder(PLACE).has(MANIFEST):
+        return None
+    manifest = read_manifest(PLACE, kind="descriptors", version=1)
+    for name, checksum in manifest["sha256"].items():
+        assert sha256(remote_folder(PLACE).read(name)).hexdigest() == checksum
+    return manifest["fingerprint"]
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_run_that_ends_at_any_request_leaves_a_whole_folder_or_none_and_is_continued(faults, earlier):
+    fatal, ended = 0, set()
+    while True:
+        FaultyFileSystem.store.clear()
+        if earlier:
+            run(address("old"))
+        met = killed_at(faults, fatal)
+        try:
+            run(address(), replace=earlier, fill=1.0)
+            break
+        except KeyboardInterrupt:
+            pass
+        finally:
+            faults.met = met
+        ended.add(read_whole())
+        if not address().exists(replace=True, fix="x"):
+            address().check_free(replace=earlier)
+            names, _, _ = run(address(), replace=earlier, fill=1.0)
+            assert names == ["a", "b", "c", "d"]
+        assert read_whole() == "mine"
+        assert stored() == {MANIFEST, *read_manifest(PLACE, kind="descriptors", version=1)["sha256"]}
+        fatal += 1
+    assert fatal > 10
+    assert ended == ({"old", None, "mine"} if earlier else {None, "mine"})
 
 
 def test_an_earlier_folder_stays_until_it_is_replaced(faults):
