@@ -1,13 +1,11 @@
 """Read-only copies of folders at addresses in the user's cache folder, for what is read through memory mappings.
 
-A copy appears whole, by a rename, under a name made from the address and from what identifies the content of each file.
-So a copy never changes; a folder at an address that has changed gets another copy, of which the files that are the same
-are links to those of the earlier copy.
+A copy appears whole, by a rename, under a name made from the address and the checksums of its files. So a copy never
+changes; a folder at an address that has changed gets another copy.
 """
 
 import atexit
 import hashlib
-import json
 import logging
 import os
 import secrets
@@ -19,72 +17,49 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 from .cache_folder import CACHE_VARIABLE, cache_folder
-from .durable import FolderError, fingerprint, read_manifest, sha256_of, write_file
-from .remote import READERS, FileState, MissingFileError, RemoteError, RemoteFolder, named, remote_folder
+from .durable import FolderError, fingerprint, read_manifest, sha256_of
+from .remote import READERS, FileState, MissingFileError, RemoteFolder, named, remote_folder
 from .remote_errors import shown
 from .space import DiskSpaceError, require_space
 
 log = logging.getLogger("keras_retrieval")
 
-FILES = ".files.json"
-"""The file in each copy that maps the name of each file to its state."""
 KEPT = 14 * 86_400.0
 """Seconds for which a copy is kept after it was last asked for."""
 
 _DIGITS = 24  # of the hash of an address in the name of its folder
-_ATTEMPTS = 3  # at a file whose checksum differs, and at a folder that changes
+_ATTEMPTS = 3  # at a file whose checksum differs
 
 
-class _ChangedError(RemoteError):
-    """A folder changes while it is copied."""
-
-
-def mirror(folder: RemoteFolder) -> Path:
-    """Returns a read-only copy of all files at an address as they are now; see `local_copy`.
-
-    Raises:
-        MissingFileError: there is nothing at the address.
-        RemoteError: the storage does not answer, or refuses; or the files change while they are copied.
-        DiskSpaceError: the copy does not fit on the disk.
-    """
-    for _ in range(_ATTEMPTS - 1):
-        with suppress(_ChangedError):
-            return local_copy(folder, folder.files())
-    return local_copy(folder, folder.files())
-
-
-def local_copy(folder: RemoteFolder, files: Mapping[str, FileState], *, sums: bool = False) -> Path:
+def local_copy(folder: RemoteFolder, sums: Mapping[str, str]) -> Path:
     """Returns a read-only copy of files at an address, which is made unless there is one already.
 
     Args:
         folder: the folder at an address.
-        files: maps the name of each file to copy, relative to the folder, to its state from `RemoteFolder.files`.
-        sums: whether the second entry of each state is a SHA-256 checksum, with which the copied file is compared. If
-            not, the sizes are compared, and the states with those of another listing afterwards.
+        sums: maps the name of each file to copy, relative to the folder, to its SHA-256.
 
     Returns:
         A folder with these files, which never changes. It is kept in the user's cache folder until no process has asked
         for it for two weeks; or until the process ends if nothing is to be remembered.
 
     Raises:
-        MissingFileError: a file is not there; the folder may have been replaced since it was listed.
+        MissingFileError: a file is not there; the folder may have been replaced since its manifest was read.
         FolderError: a file has another checksum, or a name leads out of the folder.
-        RemoteError: the storage does not answer, or refuses; or the files change while they are copied.
+        RemoteError: the storage does not answer, or refuses.
         DiskSpaceError: the copy does not fit on the disk.
     """
-    _check_names(folder, files)
     place = _copies() / hashlib.sha256(folder.address.encode()).hexdigest()[:_DIGITS]
-    copy = place / fingerprint(sorted(files.items()))
+    copy = place / fingerprint(sorted(sums.items()))
     if copy.is_dir():
         with suppress(OSError):
             os.utime(copy)
         return copy
     work = place / f".{secrets.token_hex(6)}.writing"
     try:
-        _fill(work, folder, files, sums, _earlier(place))
+        fetch_files(folder, {name: (None, checksum) for name, checksum in sums.items()}, work)
         try:
             work.rename(copy)
         except OSError:
@@ -117,9 +92,8 @@ def sealed_copy(folder: Path, *, kind: str, version: int) -> tuple[Path, dict[st
     if remote is None:
         return folder, manifest
     while True:
-        files: dict[str, FileState] = {name: (None, checksum) for name, checksum in manifest["sha256"].items()}
         try:
-            return local_copy(remote, files, sums=True), manifest
+            return local_copy(remote, manifest["sha256"]), manifest
         except (MissingFileError, FolderError) as error:
             again = read_manifest(folder, kind=kind, version=version)
             if again == manifest:
@@ -141,74 +115,27 @@ def fetch_files(folder: RemoteFolder, files: Mapping[str, FileState], place: Pat
         RemoteError: the storage does not answer, or refuses.
         DiskSpaceError: the files do not fit on the disk.
     """
-    _check_names(folder, files)
-    _fill(place, folder, files, True, _Earlier(place, {}))
-    (place / FILES).unlink()
-
-
-def _check_names(folder: RemoteFolder, files: Mapping[str, FileState]) -> None:
     for name in files:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or not path.parts:
             raise FolderError(f"{shown(folder.address)}: the name {name!r} leads out of the folder")
-
-
-class _Earlier(NamedTuple):
-    """An earlier copy of the same folder."""
-
-    path: Path
-    files: Mapping[str, FileState]
-
-
-def _fill(work: Path, folder: RemoteFolder, files: Mapping[str, FileState], sums: bool, earlier: _Earlier) -> None:
-    """Copies the files into a new folder."""
-    for above in {work / PurePosixPath(name).parent for name in files} | {work}:
+    for above in {place / PurePosixPath(name).parent for name in files} | {place}:
         above.mkdir(parents=True, exist_ok=True)
-    require_space(work, sum(size or 0 for name, (size, _) in files.items() if earlier.files.get(name) != files[name]))
-
-    def copied(name: str) -> None:
-        state = files[name]
-        if earlier.files.get(name) == state:
-            with suppress(OSError):
-                (work / name).hardlink_to(earlier.path / name)
-                return
-        _fetch(folder, name, work / name, state, sums)
-
+    require_space(place, sum(size or 0 for size, _ in files.values()))
     pool = ThreadPoolExecutor(READERS)
     try:
-        for _ in pool.map(copied, files):
+        for _ in pool.map(lambda name: _fetch(folder, name, place / name, files[name][1]), files):
             pass
     finally:
         pool.shutdown(cancel_futures=True)
-    if not sums:
-        now = folder.files()
-        if any(now.get(name) != state for name, state in files.items()):
-            raise _ChangedError(
-                f"{shown(folder.address)} changes while it is copied: run the command again when nothing writes there"
-            )
-    write_file(work / FILES, json.dumps(files))
 
 
-def _fetch(folder: RemoteFolder, name: str, path: Path, state: FileState, checked: bool) -> None:
-    size, tag = state
+def _fetch(folder: RemoteFolder, name: str, path: Path, checksum: str) -> None:
     for _ in range(_ATTEMPTS):
         folder.fetch(name, path)
-        if (sha256_of(path) == tag) if checked else size in (None, path.stat().st_size):
+        if sha256_of(path) == checksum:
             return
-    where = f"{shown(folder.address)}/{name}"
-    if checked:
-        raise FolderError(f"{where} has changed since it was written: make the folder again")
-    raise _ChangedError(f"{where} has {path.stat().st_size:,} bytes, and the listing says {size:,}")
-
-
-def _earlier(place: Path) -> _Earlier:
-    """The newest copy in the folder of an address."""
-    with suppress(OSError, ValueError):
-        copies = [copy for copy in place.iterdir() if not copy.name.startswith(".")]
-        newest = max(copies, key=lambda copy: copy.stat().st_mtime)
-        states = json.loads((newest / FILES).read_text(encoding="utf-8"))
-        return _Earlier(newest, {name: (size, str(tag)) for name, (size, tag) in states.items()})
-    return _Earlier(place, {})
+    raise FolderError(f"{shown(folder.address)}/{name} has changed since it was written: make the folder again")
 
 
 def _copies() -> Path:
