@@ -49,7 +49,7 @@ def write_part(
     """
     load_colmap().Database.open(part).close()
     with _opened(part) as opened:
-        opened.execute("ATTACH ? AS whole", (f"{database.absolute().as_uri()}?immutable=1",))
+        opened.execute("ATTACH ? AS whole", (f"{database.absolute().as_uri()}?mode=ro&immutable=1",))
         with opened:
             opened.execute("CREATE TEMP TABLE wanted (name TEXT PRIMARY KEY)")
             opened.executemany("INSERT INTO wanted VALUES (?)", ((colmap_name(name),) for name in set(names)))
@@ -188,7 +188,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 def _with_part(database: Path, part: Path) -> Iterator[sqlite3.Connection]:
     """Opens a database with a part of it, as one transaction."""
     with _opened(database) as opened:
-        opened.execute("ATTACH ? AS part", (f"{part.absolute().as_uri()}?immutable=1",))
+        opened.execute("ATTACH ? AS part", (f"{part.absolute().as_uri()}?mode=ro&immutable=1",))
         with opened:
             opened.execute("BEGIN")
             yield opened

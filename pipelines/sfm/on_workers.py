@@ -8,6 +8,7 @@ killed are added by the next run, on any engine.
 """
 
 import logging
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from ..files.shards import PLAN, ShardedFolder
 from ..local_features.extractors import Extractor
 from .colmap import Database, Pair, batches, load_colmap
 from .database_parts import add_features, add_matches, as_single_file, keep_matches, pack, write_part
+from .errors import ReconstructionError
 from .feature_kinds import extraction_settings, load_extractor, open_database
 
 FEATURES, MATCHES = "features", "matches"
@@ -54,6 +56,7 @@ def extract_features(
     Raises:
         UnitsFailedError: blocks failed in every attempt.
         EngineError: the cluster cannot be reached.
+        ReconstructionError: the database cannot be written.
         LocalFeaturesError: the extractor cannot be loaded, or its descriptors have more than 128 dimensions.
     """
     blocks = _Blocks(database, FEATURES, fingerprint(FEATURES, extraction))
@@ -86,7 +89,7 @@ def match(database: Database, pairs: Sequence[Pair], extraction: Extraction, see
     Raises:
         UnitsFailedError: blocks failed in every attempt.
         EngineError: the cluster cannot be reached.
-        ReconstructionError: another process uses the database.
+        ReconstructionError: another process uses the database, or it cannot be written.
     """
     blocks = _Blocks(database, MATCHES, fingerprint(MATCHES, extraction, seed))
     blocks.add_earlier(add_matches)
@@ -203,7 +206,13 @@ class _Blocks:
         if settings == self.settings and (notes := sorted(sharded.partial.glob(".shard-*.json"))):
             log.info(f"{self.kind}: adding {len(notes):,} blocks that an interrupted run finished")
             for note in notes:
-                add(self.database.path, _part(sharded, int(note.stem.rpartition("-")[2])))
+                part = _part(sharded, int(note.stem.rpartition("-")[2]))
+                try:
+                    add(self.database.path, part)
+                except sqlite3.DatabaseError as error:
+                    if isinstance(error, sqlite3.OperationalError) and part.exists():
+                        raise self._unwritten(error) from error
+                    log.warning(f"{part} is damaged ({error}): its {self.kind} are computed again")
         sharded.discard()
 
     def run(
@@ -220,11 +229,20 @@ class _Blocks:
         sharded.start(lambda: self.settings)
         units, name = sharded.unfinished(parts), "pairs" if self.kind == MATCHES else "photos"
         run_units(job(sharded), units, engine=engine, label=self.kind, name=name)
-        for number in range(len(parts)):
-            add(self.database.path, _part(sharded, number))
+        try:
+            for number in range(len(parts)):
+                add(self.database.path, _part(sharded, number))
+        except sqlite3.DatabaseError as error:
+            raise self._unwritten(error) from error
         notes = sharded.notes()
         sharded.discard()
         return notes
+
+    def _unwritten(self, error: Exception) -> ReconstructionError:
+        return ReconstructionError(
+            f"{self.database.path} cannot be written ({error}). The finished {self.kind} are kept in "
+            f"{self._folder([]).partial}: run the same command again"
+        )
 
     def _folder(self, parts: Sequence[Sequence[Item]]) -> ShardedFolder:
         folder = self.database.path.absolute().with_name(self.kind)

@@ -12,6 +12,7 @@ from pipelines.sfm import mapping, on_workers
 from pipelines.sfm.candidate_pairs import all_pairs
 from pipelines.sfm.colmap import Database, photo_name
 from pipelines.sfm.database_parts import add_features, add_matches, keep_matches, pack, write_part
+from pipelines.sfm.errors import ReconstructionError
 from pipelines.sfm.mapping import Group, map_groups
 from pipelines.sfm.on_workers import extract_features, match
 from pipelines.sfm.options import ReconstructOptions
@@ -124,16 +125,46 @@ def test_finished_blocks_are_kept_and_added_on_any_engine(
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_blocks_of_other_settings_are_not_added(engine, images, small_blocks, tmp_path, monkeypatch):
+@pytest.fixture
+def unfinished(engine, images, small_blocks, tmp_path, monkeypatch):
+    """A database without the three blocks of features that are finished, because the disk was full."""
+
+    def full(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
     database = Database(tmp_path / "database.db")
     with monkeypatch.context() as patch:
-        patch.setattr(on_workers, "add_features", None)  # as if the run were killed before it adds the blocks
-        with pytest.raises(TypeError):
+        patch.setattr(on_workers, "add_features", full)
+        said = (
+            r"database\.db cannot be written \(database or disk is full\)\. The finished features are kept in .*partial"
+        )
+        with pytest.raises(ReconstructionError, match=said):
             extract_features(database, images, NAMES, EXTRACTION, engine)
-    assert len(list((tmp_path / "features.partial").glob("*.db"))) == 3
-    extract_features(database, images, NAMES[:1], EXTRACTION | {"feature_count": 20}, Engine())
-    assert set(database.features()) == {NAMES[0]}
-    assert not (tmp_path / "features.partial").exists()
+        assert len(list((tmp_path / "features.partial").glob("*.db"))) == 3
+        with pytest.raises(ReconstructionError, match=said):
+            extract_features(database, images, NAMES, EXTRACTION, engine)
+    assert database.features() == {}
+    return database
+
+
+def test_blocks_of_other_settings_are_not_added(images, unfinished):
+    extract_features(unfinished, images, NAMES[:1], EXTRACTION | {"feature_count": 20}, Engine())
+    assert set(unfinished.features()) == {NAMES[0]}
+    assert not unfinished.path.with_name("features.partial").exists()
+
+
+def test_damaged_blocks_are_computed_again(images, local, unfinished, monkeypatch, caplog):
+    extract, asked = Database.extract_features, []
+    monkeypatch.setattr(
+        Database, "extract_features", lambda self, *given: asked.append(set(self.features())) or extract(self, *given)
+    )
+    first, second, _ = sorted(unfinished.path.with_name("features.partial").glob("*.db"))
+    first.write_bytes(first.read_bytes()[:5000])
+    second.unlink()
+    assert extract_features(unfinished, images, NAMES, EXTRACTION, Engine()) == {}
+    assert asked == [{NAMES[4]}]
+    assert features(unfinished) == {name: row for name, row in features(local).items() if name in NAMES}
+    assert caplog.text.count("its features are computed again") == 2
 
 
 def test_images_without_features_get_those_of_a_block(images, local, tmp_path):
