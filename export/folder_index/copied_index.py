@@ -282,7 +282,8 @@ class CopiedIndex(FolderIndex):
                 self._failed_copies += 1
                 if str(error) != self._copy_problem:
                     self._copy_problem = str(error)
-                    log.warning("the copy of %s stays as it is: %s", self._address, error)
+                    if (self.folder / MANIFEST).exists():  # otherwise the error is raised
+                        log.warning("the copy of %s stays as it is: %s", self._address, error)
                 if not self._copied.is_set():
                     self._first = error
             self._copied.set()
