@@ -123,7 +123,12 @@ def _cluster(engine: str, workers: int) -> Iterator[tuple[str, Callable[[], list
         import dask
         import distributed
 
-        options = {"threads_per_worker": 1, "memory_limit": None, "dashboard_address": None, "silence_logs": 50}
+        options = {
+            "threads_per_worker": 1,
+            "memory_limit": None,
+            "dashboard_address": "127.0.0.1:0",
+            "silence_logs": 50,
+        }
         with (
             dask.config.set({"distributed.scheduler.allowed-failures": 0}),
             distributed.LocalCluster(n_workers=workers, **options) as cluster,

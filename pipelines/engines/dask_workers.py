@@ -49,7 +49,7 @@ class DaskWorkers:
                     n_workers=engine.workers or 1,
                     threads_per_worker=1,
                     memory_limit=None,
-                    dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",  # None would take port 8787 on all interfaces
                     silence_logs=logging.CRITICAL,
                 )
         try:

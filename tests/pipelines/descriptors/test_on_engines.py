@@ -25,7 +25,7 @@ from tests.helpers.small import draw_folder, saved_network
 @pytest.fixture(scope="module")
 def cluster():
     distributed = pytest.importorskip("distributed")
-    options = {"threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
+    options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "silence_logs": 50}
     with distributed.LocalCluster(n_workers=2, processes=False, **options) as threads:
         yield threads.scheduler_address
 

@@ -18,7 +18,7 @@ CLUSTERS = ["dask", pytest.param("ray", marks=pytest.mark.ray)]
 def dask_cluster():
     """The address of two processes, which are started anew when they end."""
     dask, distributed = pytest.importorskip("dask"), pytest.importorskip("distributed")
-    options = {"threads_per_worker": 1, "memory_limit": None, "dashboard_address": None, "silence_logs": 50}
+    options = {"threads_per_worker": 1, "memory_limit": None, "dashboard_address": "127.0.0.1:0", "silence_logs": 50}
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         distributed.LocalCluster(n_workers=2, **options) as cluster,
