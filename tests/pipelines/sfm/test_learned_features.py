@@ -7,6 +7,7 @@ import pytest
 
 from keras_retrieval.errors import ArgumentError
 from pipelines.files.durable import FolderError
+from pipelines.files.shards import ShardedFolder
 from pipelines.local_features.errors import LocalFeaturesError
 from pipelines.local_features.features import LocalFeatures
 from pipelines.localization.errors import LocalizationError
@@ -15,8 +16,10 @@ from pipelines.photos.reader import PhotoError
 from pipelines.sfm import learned_features
 from pipelines.sfm.candidate_pairs import vocabulary_pairs
 from pipelines.sfm.colmap import Database
+from pipelines.sfm.database_parts import add_features, add_matches, as_single_file
 from pipelines.sfm.descriptor_bytes import from_bytes, to_bytes
 from pipelines.sfm.feature_kinds import SIFT, check_features, extraction_settings, open_database, settings_to_store
+from pipelines.sfm.on_workers import FeaturesJob, MatchesJob
 from pipelines.sfm.options import ReconstructOptions
 from pipelines.sfm.work_folder import open_work
 from tests.helpers.small_wall import FOCAL, HEIGHT, KEPT, WIDTH, draw_wall, project
@@ -102,6 +105,24 @@ def test_a_run_killed_between_matching_and_verification_goes_on(network, photos,
     assert database.inliers() == {}
     assert database.match([("left.png", "middle.png")], seed=0) == 1
     assert database.inliers()[("left.png", "middle.png")] > 150
+
+
+def test_blocks_of_workers_have_them(network, photos, tmp_path):
+    database, sharded = tmp_path / "database.db", ShardedFolder(tmp_path / "features", "features", 1, "0")
+    sharded.start()
+    work = FeaturesJob(sharded, photos, EXTRACTION).open()
+    for number, names in enumerate((["blank.png", "left.png"], ["middle.png", "right.png"])):
+        work(number, names, lambda _: None)
+        add_features(database, sharded.partial / f"{number:05}.db")
+    assert [note["left_out"] for note in sharded.notes()] == [{"blank.png": "it has no local features"}, {}]
+    pairs = [("left.png", "middle.png"), ("middle.png", "right.png")]
+    as_single_file(database)
+    matched = ShardedFolder(tmp_path / "matches", "matches", 1, "0")
+    matched.start()
+    MatchesJob(matched, database, EXTRACTION, 0).open()(0, pairs, lambda _: None)
+    assert add_matches(database, matched.partial / "00000.db")
+    assert min(open_database(database, EXTRACTION).inliers()[pair] for pair in pairs) > 250
+    assert open_database(database, EXTRACTION).match(pairs, seed=0) == 0
 
 
 def test_visual_words_rank_by_them(network, photos, tmp_path):
