@@ -1,8 +1,8 @@
 """The probability that hits show an object of a search of the page, by the calibration of the index."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -11,6 +11,16 @@ from ..index_contract.calibration import Counts
 from ..index_contract.contract import Hits
 from ..index_contract.errors import CalibrationError
 from .errors import BadRequestError
+
+Judging: TypeAlias = Callable[[], "Judge | None"]
+"""Function that returns what judges hits now: None for an index without a calibration.
+
+It raises CalibrationError if a calibration is needed and none fits the index any more.
+"""
+
+
+def no_judge() -> None:
+    """The `Judging` of an index that is never calibrated."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,4 @@ def least_without_calibration(asked: float | None) -> None:
         BadRequestError: it does.
     """
     if asked:
-        raise BadRequestError(
-            "min_probability needs a calibrated index: `keras-retrieval calibrate` calibrates it, then start the "
-            "server again."
-        )
+        raise BadRequestError("min_probability needs a calibrated index: `keras-retrieval calibrate` calibrates it.")

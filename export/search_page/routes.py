@@ -18,7 +18,7 @@ from .filters import filter_from_query, flag
 from .listings import Listing, Listings, Order
 from .page_files import page, static_file
 from .photo_files import PhotoFiles
-from .probabilities import Judge
+from .probabilities import Judging, no_judge
 from .search_request import parse_search
 from .searches import search
 from .source import PhotoSource
@@ -76,7 +76,7 @@ class SearchPage:
         thumbnails: folder in which thumbnails are kept between runs; None to keep them in memory only.
         upload_bytes: maximum size of a photo of the user that is searched with, in bytes.
         verifier: verifies the first hits of searches by local features; None for no verification.
-        judge: gives the probabilities of hits; None for an index without a calibration.
+        judging: gives what judges hits by their probabilities.
     """
 
     def __init__(
@@ -87,9 +87,9 @@ class SearchPage:
         thumbnails: Path | None = None,
         upload_bytes: int = UPLOAD_BYTES,
         verifier: HitVerifier | None = None,
-        judge: Judge | None = None,
+        judging: Judging = no_judge,
     ) -> None:
-        self._source, self._upload_bytes, self._verifier, self._judge = source, upload_bytes, verifier, judge
+        self._source, self._upload_bytes, self._verifier, self._judging = source, upload_bytes, verifier, judging
         self._title = title or source.folder.resolve().name or "Photos"
         self._files = PhotoFiles(source)
         self._thumbnails = Thumbnails(thumbnails)
@@ -135,7 +135,7 @@ class SearchPage:
         if path == "/search.json":
             asked = parse_search(request.body)
             return json_response(
-                search(self._source, self._files, asked, self._upload_bytes, self._verifier, self._judge)
+                search(self._source, self._files, asked, self._upload_bytes, self._verifier, self._judging)
             )
         for prefix, picture in ((THUMBNAILS, self._thumbnail), (PHOTOS, self._photo)):
             if path.startswith(prefix):

@@ -11,11 +11,12 @@ from keras_retrieval.pipelines.photos.reader import MAX_PIXELS, PhotoError, phot
 from keras_retrieval.errors import ArgumentError
 
 from ..index_contract.contract import Filter, Hits, NeighbourIndex
+from ..index_contract.errors import CalibrationError
 from .catalogue import Catalogue
 from .errors import BadRequestError, NotReadyError
 from .feedback import combined
 from .photo_files import PhotoFiles
-from .probabilities import Judge, least_without_calibration
+from .probabilities import Judging, least_without_calibration, no_judge
 from .search_request import Query, SearchRequest
 from .source import PhotoSource
 from .verification import HitVerifier, VerifiedPhotos
@@ -34,7 +35,7 @@ def search(
     request: SearchRequest,
     upload_bytes: int,
     verifier: HitVerifier | None = None,
-    judge: Judge | None = None,
+    judging: Judging = no_judge,
 ) -> dict[str, Any]:
     """Searches the photos of a collection.
 
@@ -48,13 +49,13 @@ def search(
         request: the search.
         upload_bytes: maximum size of a photo of the user in bytes.
         verifier: verifies and orders the first hits; None for no verification.
-        judge: gives the probabilities of hits; None for an index without a calibration.
+        judging: gives what judges hits by their probabilities.
 
     Returns:
         A dict for JSON: "hits" with the facts of each photo and its "score" (inner product), by descending score, and
         of an index with crops the "box" of its best crop and the "size" of the photo (width, height), in pixels, and
         with a verifier "match", see `VerifiedPhotos.verify`;
-        with a judge "probability"; "min_probability", the least probability of a hit, with a judge;
+        of a calibrated index "probability"; "min_probability", the least probability of a hit, of a calibrated index;
         "seconds"; "compared", the number of photos that satisfy the filter; "queries", for each query its "width" and
         "height" in pixels or the "reason" why it cannot be used; and "missing".
 
@@ -69,6 +70,10 @@ def search(
         raise NotReadyError(_nothing_to_search(source))
     verified = None if verifier is None else VerifiedPhotos(verifier)
     facts: list[dict[str, Any]] = []
+    try:
+        judge = judging()
+    except CalibrationError as error:
+        raise NotReadyError(f"{error}.") from error
     least = None if judge is None else judge.least(request.min_probability)
     if judge is None:
         least_without_calibration(request.min_probability)

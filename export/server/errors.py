@@ -16,7 +16,7 @@ from keras_retrieval.errors import RetrievalError
 
 from ..http.messages import shortened
 
-LONGEST_MESSAGE = 1024  # maximum characters of an error message in gRPC, which sends it in a header of limited size
+LONGEST_MESSAGE = 1024  # bytes of an error message in gRPC, which sends it in a header of limited size
 NODE = "\n\t [["  # before the name of the operation in a message of TensorFlow
 
 
@@ -78,9 +78,13 @@ class ServingError(RetrievalError):
         self.message = message
 
     @property
-    def details(self) -> str:
-        """The message for gRPC; a message of over LONGEST_MESSAGE (1,024) characters is cut and marked."""
-        return self.message if len(self.message) <= LONGEST_MESSAGE else self.message[:LONGEST_MESSAGE] + "...TRUNCATED"
+    def details(self) -> bytes:
+        """The message for gRPC, in UTF-8; one of over 1,024 bytes is cut and marked, as TensorFlow Serving does.
+
+        A character may be cut, of which clients show a replacement character.
+        """
+        text = self.message.encode(errors="replace")
+        return text if len(text) <= LONGEST_MESSAGE else text[:LONGEST_MESSAGE] + b"...TRUNCATED"
 
     @property
     def http_status(self) -> int:

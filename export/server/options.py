@@ -21,11 +21,11 @@ from ..http.tokens import read_token
 from ..index_contract.calibration import CALIBRATION_HELP, MIN_PROBABILITY_HELP
 from ..index_contract.contract import NeighbourIndex
 from ..index_contract.errors import CalibrationError
-from ..indexes.calibrated import open_calibration
+from ..indexes.calibrated import LiveCalibration
 from ..indexes.kinds import index_to_serve, remote_index
 from ..indexes.open_index import place_of
 from ..indexes.verified_search import LOCAL_HELP, VERIFY_HELP, VerifiedSearch, check_matching, open_local_features
-from ..search_page.probabilities import Judge
+from ..search_page.probabilities import Judge, Judging, no_judge
 from .batching_parameters import BatchingParameters
 from .config import model_config, read_batching_parameters, read_model_config, read_ssl_config
 from .errors import MissingConfigError, ServerConfigError
@@ -263,22 +263,15 @@ def server_settings(options: ServeOptions, index: NeighbourIndex | None) -> Serv
         FolderError, LocalFeaturesError: with --verify, the index has no local features, or their extractor is gone.
         CalibrationError: with --min-probability or --calibration, there is no calibration that fits the index.
     """
-    verifier = judge = local = None
+    verifier, judging, local = None, no_judge, None
     place = None if options.index is None or index is None else place_of(index, options.index)
     if place is not None and options.verify:
         local = open_local_features(place, options.local)
         verifier = VerifiedSearch(local, options.verify, options.matcher)
     if place is not None and index is not None:
         facts = None if local is None else local.facts
-        answers = open_calibration(
-            index,
-            place,
-            options.calibration,
-            options.min_probability,
-            local=facts,
-            matcher=options.matcher,
-        )
-        judge = None if answers is None else Judge(answers, options.min_probability)
+        live = LiveCalibration(index, place, options.calibration, options.min_probability, facts, options.matcher)
+        judging = _judging(live, options.min_probability)
     return ServerSettings(
         host=options.host,
         port=options.port,
@@ -298,12 +291,22 @@ def server_settings(options: ServeOptions, index: NeighbourIndex | None) -> Serv
         allow_hosts=tuple(options.allow_host or ()),
         token=None if options.token is None else read_token(options.token),
         verifier=verifier,
-        judge=judge,
+        judging=judging,
     )
 
 
 def _reconnecting(seconds: float) -> tuple[tuple[str, int | str], ...]:
     return (("grpc.max_connection_age_ms", max(1, round(1000 * seconds))),) if seconds else ()
+
+
+def _judging(live: LiveCalibration, min_probability: float) -> Judging:
+    """What judges hits by a calibration that may be made or replaced meanwhile."""
+
+    def judge() -> Judge | None:
+        answers = live.answers()
+        return None if answers is None else Judge(answers, min_probability)
+
+    return judge
 
 
 def _batching(options: ServeOptions) -> BatchingParameters | None:

@@ -19,7 +19,8 @@ from keras_retrieval.errors import ArgumentError
 from ..contract import signatures as names
 from ..contract.version_manifest import KIND, VERSION, mismatch
 from ..index_contract.contract import Filter, Hits, NeighbourIndex
-from ..search_page.probabilities import Judge
+from ..index_contract.errors import CalibrationError
+from ..search_page.probabilities import Judging, no_judge
 from ..search_page.verification import HitVerifier
 from .errors import Code, ServingError, invalid
 from .limits import ComputeSlots, Deadline
@@ -38,13 +39,13 @@ class PhotoSearch:
         slots: limit on concurrent searches and on concurrent decoding of photos, which needs memory for all pixels of a
             photo.
         verifier: verifies the first neighbours by local features; None for no verification.
-        judge: gives the probabilities of neighbours; None for an index without a calibration.
+        judging: gives what judges neighbours by their probabilities.
 
     Attributes:
         index: the open index.
         slots: limit on concurrent searches and decoding.
         verifier: verifies neighbours, or None.
-        judge: gives probabilities, or None.
+        judging: gives what judges neighbours.
     """
 
     def __init__(
@@ -52,9 +53,9 @@ class PhotoSearch:
         index: NeighbourIndex,
         slots: ComputeSlots,
         verifier: HitVerifier | None = None,
-        judge: Judge | None = None,
+        judging: Judging = no_judge,
     ) -> None:
-        self.index, self.slots, self.verifier, self.judge = index, slots, verifier, judge
+        self.index, self.slots, self.verifier, self.judging = index, slots, verifier, judging
 
     def load(self, path: Path, name: str, version: int) -> Servable:
         """Loads a version, and adds the signature `search` if `export-saved-model` wrote the version.
@@ -179,13 +180,18 @@ class PhotoSearch:
             The neighbours that are left, their matches, and their probabilities, (n,); zeros without a calibration.
 
         Raises:
-            ServingError: DEADLINE_EXCEEDED or CANCELLED if the client no longer waits.
+            ServingError: DEADLINE_EXCEEDED or CANCELLED if the client no longer waits; FAILED_PRECONDITION if a
+                probability is to be promised, and no calibration fits the index any more.
         """
-        if self.judge is None:
+        try:
+            judge = self.judging()
+        except CalibrationError as error:
+            raise ServingError(Code.FAILED_PRECONDITION, f"No probabilities: {error}") from error
+        if judge is None:
             return hits, matches, np.zeros(len(hits.names))
         with self.slots.slot(deadline):
-            probabilities = self.judge.answers.probabilities(row, hits, matches or None)
-        kept = np.flatnonzero(probabilities >= self.judge.min_probability)
+            probabilities = judge.answers.probabilities(row, hits, matches or None)
+        kept = np.flatnonzero(probabilities >= judge.min_probability)
         return hits.pick(kept), [matches[place] for place in kept.tolist()] if matches else [], probabilities[kept]
 
 
@@ -203,11 +209,26 @@ class SearchingServable(Servable):
     def __init__(self, path: Path, name: str, version: int, search: PhotoSearch, facts: Mapping[str, Any]) -> None:
         super().__init__(path, name, version)
         self._search, self._facts = search, facts
-        self.signatures[names.SEARCH] = search_signature(
-            crops=bool(search.index.facts.get("crops")),
-            verified=search.verifier is not None,
-            calibrated=search.judge is not None,
-        )
+        self._with_search = {
+            calibrated: {
+                **self._signatures,
+                names.SEARCH: search_signature(
+                    crops=bool(search.index.facts.get("crops")),
+                    verified=search.verifier is not None,
+                    calibrated=calibrated,
+                ),
+            }
+            for calibrated in (False, True)
+        }
+
+    @property
+    def signatures(self) -> Mapping[str, Any]:
+        """The signatures of the version, and `search`, whose outputs depend on whether the index is calibrated now."""
+        try:
+            calibrated = self._search.judging() is not None
+        except CalibrationError:
+            calibrated = True
+        return self._with_search[calibrated]
 
     @property
     def mismatch(self) -> str:
@@ -223,7 +244,7 @@ class SearchingServable(Servable):
             ServingError: FAILED_PRECONDITION if the index was made with another network, INVALID_ARGUMENT if an input
                 is invalid.
         """
-        if signature is not self.signatures[names.SEARCH]:
+        if all(signature is not some[names.SEARCH] for some in self._with_search.values()):
             return super().compute(signature, inputs, aliases, run, deadline)
         if reason := self.mismatch:
             raise ServingError(Code.FAILED_PRECONDITION, f"Version {self.version} does not fit the index: {reason}")

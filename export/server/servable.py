@@ -42,7 +42,6 @@ class Servable:
         version: number of the version.
         batching: the version's own parameters of batching; None if it has none.
         tensor_content: whether Predict responses have their values in the field tensor_content; see `to_proto`.
-        signatures: SignatureDef of each signature, by name.
         closed: event that is set when the session has been closed.
 
     Raises:
@@ -63,11 +62,16 @@ class Servable:
         try:
             with self._session.graph.as_default():
                 meta_graph = tf.compat.v1.saved_model.loader.load(self._session, list(tags), str(path))
-            self.signatures: dict[str, Any] = dict(meta_graph.signature_def)
+            self._signatures: dict[str, Any] = dict(meta_graph.signature_def)
             self._session._extend_graph()
         except BaseException:
             self.release()
             raise
+
+    @property
+    def signatures(self) -> Mapping[str, Any]:
+        """SignatureDef of each signature, by name."""
+        return self._signatures
 
     def compute(
         self, signature: Any, inputs: Mapping[str, np.ndarray], aliases: Sequence[str], run: Run, deadline: Deadline

@@ -18,7 +18,7 @@ from ..http.http_server import HttpServer
 from ..http.messages import Answer, Request, Response
 from ..http.tokens import Token
 from ..index_contract.contract import NeighbourIndex
-from ..search_page.probabilities import Judge
+from ..search_page.probabilities import Judging, no_judge
 from ..search_page.routes import LARGEST_SEARCH, UPLOAD_BYTES, SearchPage, is_path_of_page
 from ..search_page.sign_in import STYLE, sign_in
 from ..search_page.verification import HitVerifier
@@ -64,8 +64,7 @@ class ServerSettings:
         photos: folder of the indexed photos, for the search page; None for the folder that the index states.
         verifier: verifies the first hits of searches by local features, of the page and of the signature `search`; None
             for no verification.
-        judge: gives the probabilities of hits, of the page and of the signature `search`; None for an index without a
-            calibration.
+        judging: gives what judges hits by their probabilities, of the page and of the signature `search`.
         base_path: prefix of all paths of the REST port, such as "/photos"; "" for none; see `base_path.below`.
         allow_hosts: further names of the server in HTTP requests; ("*",) for any. See `host_names.HostNames`.
         token: secret that requests must contain; None for none.
@@ -96,7 +95,7 @@ class ServerSettings:
     index: NeighbourIndex | None = None
     photos: Path | None = None
     verifier: HitVerifier | None = None
-    judge: Judge | None = None
+    judging: Judging = no_judge
     base_path: str = ""
     allow_hosts: tuple[str, ...] = ()
     token: Token | None = None
@@ -142,7 +141,9 @@ class Server:
         self._grpc: GrpcServer | None = None
         self._page: SearchPage | None = None
         search = (
-            None if settings.index is None else PhotoSearch(settings.index, slots[1], settings.verifier, settings.judge)
+            None
+            if settings.index is None
+            else PhotoSearch(settings.index, slots[1], settings.verifier, settings.judging)
         )
         self._models = ModelRegistry(
             settings.poll_seconds,
@@ -259,7 +260,7 @@ def _search_page(core: ServingCore, settings: ServerSettings, search: PhotoSearc
     folder = settings.photos or Path(search.index.facts["photos"])
     photos = ServedPhotos(search, core, folder, settings.rest_seconds)
     largest = min(UPLOAD_BYTES, settings.max_message_bytes * 3 // 4)  # base64 takes four bytes for three
-    return SearchPage(photos, upload_bytes=largest, verifier=settings.verifier, judge=settings.judge)
+    return SearchPage(photos, upload_bytes=largest, verifier=settings.verifier, judging=settings.judging)
 
 
 def _http_server(

@@ -439,14 +439,14 @@ def test_results_have_probabilities_and_no_match_is_said(user, monkeypatch):
     best = float(np.sort(rows @ rows[7])[-2])  # of the first result
     curve = Curve(-20 * best, (20.0, 0.0))  # its probability is 50 %
     answers = Answers(user.service.source.opened, Calibration({"global": curve}, 0.99, {}))
-    monkeypatch.setattr(user.service.page, "_judge", Judge(answers, 0.9))
+    monkeypatch.setattr(user.service.page, "_judging", lambda: Judge(answers, 0.9))
     user.open(photo=name(7))
     user.says("#results-status", "No match.")
     user.says("#problem", "No photo shows this object with a probability of 90 % or more.")
     user.click("#problem button")
     user.results(COUNT - 1)
     assert user.shown("#results .result-score").text in (f"50 % · {best:.3f}", f"49 % · {best:.3f}")
-    monkeypatch.setattr(user.service.page, "_judge", Judge(answers, 0.4))
+    monkeypatch.setattr(user.service.page, "_judging", lambda: Judge(answers, 0.4))
     user.open(photo=name(8))
     user.says("#results-status", "of at least 40 % among")
 

@@ -38,7 +38,7 @@ def search(page, status=200, **document):
 
 def page_of(source, curves, least=0.0, verifier=None):
     calibration = Calibration(curves, 0.95, {}, {"queries": 18})
-    return SearchPage(source, verifier=verifier, judge=Judge(Answers(source.searched, calibration), least))
+    return SearchPage(source, verifier=verifier, judging=lambda: Judge(Answers(source.searched, calibration), least))
 
 
 def probability(one, other):

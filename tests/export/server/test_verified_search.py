@@ -44,18 +44,19 @@ class Verifier:
 
 @pytest.fixture(scope="module")
 def verified(search_service):
-    """A client of a server that verifies, and its verifier."""
+    """A client of a server that verifies, its verifier, and what judges hits, in a list."""
     index, verifier = open_index(search_service.index), Verifier()
     judge = Judge(Answers(index, Calibration({"global": Curve(-3.0, (0.0, 0.0)), "verified": VERIFIED}, 0.99, {})))
-    options = {"index": index, "photos": search_service.photos, "verifier": verifier, "judge": judge}
+    options = {"index": index, "photos": search_service.photos, "verifier": verifier, "judging": lambda: judges[0]}
+    judges = [judge]
     with serving({"small": search_service.model}, **options) as one:
-        yield one, verifier
+        yield one, verifier, judges
     index.close()
 
 
 @pytest.fixture
 def client(verified):
-    client, verifier = verified
+    client, verifier, _ = verified
     verifier.boxes, verifier.unreadable = [], b""
     return client
 
@@ -130,7 +131,7 @@ def test_probabilities_are_those_of_the_matches(client, search_service):
 def test_improbable_neighbours_are_left_out_with_their_matches(verified, search_service):
     index = open_index(search_service.index)
     calibration = Calibration({"global": Curve(-3.0, (0.0, 0.0)), "verified": VERIFIED}, 0.99, {})
-    search = PhotoSearch(index, ComputeSlots(1), verified[1], Judge(Answers(index, calibration), 0.02))
+    search = PhotoSearch(index, ComputeSlots(1), verified[1], lambda: Judge(Answers(index, calibration), 0.02))
     (hits,) = index.search(search_service.rows[:1], 3)
     kept, matches, probabilities = search.likely(search_service.rows[0], hits, [MATCH, Match(), None], Deadline(9))
     assert kept.names == [hits.names[0], hits.names[2]]
@@ -149,3 +150,15 @@ def test_query_says_no_match(client, search_service, capsys):
     (hits,) = query([photo], model="small", k=3, min_probability=0.99, **options)
     assert hits.names == []
     assert capsys.readouterr().out.splitlines()[1:] == ["  no match"]
+
+
+def test_an_index_that_is_calibrated_later_gives_probabilities_from_then_on(verified, client, search_service):
+    judges, judge = verified[2], verified[2][0]
+    inputs = {"image_bytes": np.array(files(search_service, 0), object), "k": np.int32(2)}
+    judges[0] = None
+    before = client.predict(inputs, model="small", signature="search")
+    assert "probabilities" not in before
+    judges[0] = judge
+    after = client.predict(inputs, model="small", signature="search")
+    assert after["probabilities"].shape == (1, 2)
+    assert after["names"].tolist() == before["names"].tolist()

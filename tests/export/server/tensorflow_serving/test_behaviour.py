@@ -330,8 +330,12 @@ def test_reading_ends_at_the_deadline():
 
 def test_long_messages_are_cut_over_grpc():
     error = ServingError(Code.INVALID_ARGUMENT, "m" * 3000)
-    assert error.details == "m" * 1024 + "...TRUNCATED"
+    assert error.details == b"m" * 1024 + b"...TRUNCATED"
     assert error.message == "m" * 3000
+    assert ServingError(Code.INVALID_ARGUMENT, "m" * 1024).details == b"m" * 1024
+    # The limit is one of bytes, as in TensorFlow Serving, also within a character.
+    assert ServingError(Code.INVALID_ARGUMENT, "é" * 600).details == ("é" * 512).encode() + b"...TRUNCATED"
+    assert ServingError(Code.INVALID_ARGUMENT, "m" + "é" * 600).details[1020:] == b"\xa9\xc3\xa9\xc3...TRUNCATED"
 
 
 def test_inputs_in_messages_of_tensorflow_are_cut():
