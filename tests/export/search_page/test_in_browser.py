@@ -894,6 +894,7 @@ def test_on_a_phone_filters_are_a_sheet(user):
 
 
 VIEWS = {
+    "columns": {"column.city": PARIS, "from.year": "1995", "all.tags": "red", "to.seen": "2020-01-20"},
     "collection": {},
     "map": {"map": 1, "sort": "time", "folder": "a"},
     "search": {"photo": name(1), "like": name(8), "unlike": name(9), "cut": 0.1},
