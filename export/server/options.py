@@ -263,7 +263,8 @@ def server_settings(options: ServeOptions, index: NeighbourIndex | None) -> Serv
         FolderError, LocalFeaturesError: with --verify, the index has no local features, or their extractor is gone.
         CalibrationError: with --min-probability or --calibration, there is no calibration that fits the index.
     """
-    verifier, judging, local = None, no_judge, None
+    verifier = local = None
+    judging: Judging = no_judge
     place = None if options.index is None or index is None else place_of(index, options.index)
     if place is not None and options.verify:
         local = open_local_features(place, options.local)
