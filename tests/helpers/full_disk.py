@@ -1,6 +1,6 @@
 """Fills the disk while an index is written: `python -m tests.helpers.full_disk FOLDER 20 [unchecked]`.
 
-An index is built, updated and compacted on file systems in memory (tmpfs, which only root may mount) of as many sizes,
+An index is built, updated, given a column and compacted on file systems in memory (tmpfs, which only root may mount) of as many sizes,
 from no free page to enough for all. Each time, the step must succeed, or end with an error that states how much space
 is missing and where; the files must then be those of before, and the old index must answer as before. After the file
 system has been enlarged, the same step must succeed. With "unchecked", `index` and compaction do not check the space
@@ -25,7 +25,7 @@ from tests.helpers.small_index import HASHED, clustered_rows, descriptors, names
 PAGE = 4096
 PLENTY = 2**26
 MISSING = re.compile(r"[\d,.]+ [kMG]B .*(missing|are free)")
-ACTIONS = ("index", "update", "compact")
+ACTIONS = ("index", "update", "columns", "compact")
 KINDS = {"exact": {}, "hashed": HASHED | {"rows": "int8"}}
 
 
@@ -72,6 +72,8 @@ def act(action, place, options):
         index(place.parent.parent / "descriptors", place, replace=place.exists(), **options)
     elif action == "update":
         update(str(place), add=place.parent.parent / "more", delete=["3.jpg"])
+    elif action == "columns":  # a new one
+        update(str(place), columns=place.parent.parent / "new.csv")
     else:
         update(str(place), compact=True)
 
@@ -120,6 +122,8 @@ def main(folder, sizes, kinds=KINDS, actions=ACTIONS):
         if forked(lambda home=home, rows=rows: bool(descriptors(home / "descriptors", rows)) and 0):
             raise SystemExit("no descriptors")
         descriptors(home / "more", clustered_rows(60, seed=5), names_of(60, first=970))
+        lines = [f"{name},{number}" for number, name in enumerate(names_of(800))]
+        (home / "new.csv").write_text("\n".join(["photo,number", *lines]), encoding="utf-8")
         for action in actions:
             needed = _needed(home, action, options)
             for free in np.linspace(0, needed * 1.05, sizes).astype(int).tolist():

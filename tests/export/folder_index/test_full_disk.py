@@ -17,7 +17,7 @@ def test_a_full_disk_leaves_the_old_index_and_nothing_else(tmp_path, monkeypatch
         pytest.skip("this process may not mount a file system of a given size")
     outcomes, faults = full_disk.main(tmp_path, 2, {"exact": {}})
     assert faults == []
-    assert sum(outcomes.values()) == 6
+    assert sum(outcomes.values()) == 8
     assert {outcome for outcome in outcomes if outcome.endswith("refused")} == {
         f"exact {action}: refused" for action in full_disk.ACTIONS
     }
