@@ -2,15 +2,16 @@
 
     python -m bench.engine [--engine dask] [--photos 2000] [--kills 10]
 
-Photos are synthetic, 256 x 256, and the network is AlexNet with GeM and random weights, but for growth. The table has,
-for the engine:
+Photos are synthetic. For kills they have 256 x 256 pixels, and the network is AlexNet with GeM and random weights; for
+the rest they have 64 x 64, and the network is one convolution. CPU time is that of all processes: busy cores do not
+change it. The table has, for the engine:
 
 - kills: runs over 300 photos, 2 of them broken, with three workers of which one is killed by SIGKILL at a random
   moment; how many ended with every photo once and the same bytes as one process.
 - driver: a run whose driver is killed by SIGKILL, and its rerun: units that were done and were done again.
-- speed: CPU time of one worker on this machine and of the driver, relative to one process, without that of a run over
-  200 photos: busy cores do not change it.
-- growth: CPU time of all processes, and memory of the driver, for ten times as many photos, with a tiny network.
+- speed: CPU time of one worker on this machine and of the driver, relative to one process, from `--photos` photos to
+  ten times as many.
+- growth: CPU time, and memory of the driver, for ten times as many photos.
 """
 
 import argparse
@@ -45,7 +46,6 @@ def main() -> None:
     parser.add_argument(
         "--photos", type=int, default=2000, help="number of photos for speed; 0 for neither speed nor growth"
     )
-    parser.add_argument("--growth", type=int, default=5000, help="number of photos of which ten times as many follow")
     parser.add_argument("--kills", type=int, default=10, help="number of runs with a killed worker")
     parser.add_argument("--run", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -54,20 +54,23 @@ def main() -> None:
         return
     with TemporaryDirectory() as folder, recorded(f"engine-{arguments.engine}") as add:
         work = Path(folder)
-        network = _network(work)
-        _draw(work / "few", 298)
-        (work / "few" / "broken.jpg").write_bytes(b"no photo")
-        whole = (work / "few" / "000000.jpg").read_bytes()
-        (work / "few" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
-        expected = _contents(_run(network, work / "few", work / "expected", shard=SHARD)["output"])
-        with _cluster(arguments.engine, 3) as (address, pids):
-            _run(network, work / "few", work / "warm", shard=SHARD, engine=address, workers=3)
-            add(_kills(network, work, expected, address, pids, arguments.kills))
-            add(_driver_killed(network, work, expected, address))
-        if not arguments.photos:
-            return
-        add(_speed(network, work, arguments.engine, arguments.photos))
-        add(_growth(work, arguments.engine, arguments.growth))
+        if arguments.kills:
+            _killed(work, arguments.engine, arguments.kills, add)
+        if arguments.photos:
+            _speed_and_growth(work, arguments.engine, arguments.photos, add)
+
+
+def _killed(work: Path, engine: str, kills: int, add: Callable[[dict[str, Any]], None]) -> None:
+    network = _network(work)
+    _draw(work / "killed", 298)
+    (work / "killed" / "broken.jpg").write_bytes(b"no photo")
+    whole = (work / "killed" / "000000.jpg").read_bytes()
+    (work / "killed" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    expected = _contents(_run(network, work / "killed", work / "expected", shard=SHARD)["output"])
+    with _cluster(engine, 3) as (address, pids):
+        _run(network, work / "killed", work / "warm", shard=SHARD, engine=address, workers=3)
+        add(_kills(network, work, expected, address, pids, kills))
+        add(_driver_killed(network, work, expected, address))
 
 
 def _network(work: Path) -> str:
@@ -180,7 +183,7 @@ def _kills(
 
         killer = threading.Thread(target=kill, daemon=True)
         killer.start()
-        _run(network, work / "few", output, shard=SHARD, engine=address, workers=3)
+        _run(network, work / "killed", output, shard=SHARD, engine=address, workers=3)
         same += not killer.is_alive() and _contents(output) == expected
         killer.join(10)
     return {"measurement": "one of three workers killed: every photo once, same bytes", "result": f"{same} of {runs}"}
@@ -189,7 +192,7 @@ def _kills(
 def _driver_killed(network: str, work: Path, expected: dict[str, bytes], address: str) -> dict[str, Any]:
     output = work / "driver"
     options = {"shard": SHARD, "engine": address, "workers": 3}
-    process = subprocess.Popen(_command(network, work / "few", output, **options))
+    process = subprocess.Popen(_command(network, work / "killed", output, **options))
     while len(_finished(output)) < 5:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -206,7 +209,7 @@ def _driver_killed(network: str, work: Path, expected: dict[str, bytes], address
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    _run(network, work / "few", output, **options)
+    _run(network, work / "killed", output, **options)
     stop.set()
     watcher.join()
     assert _contents(output) == expected
@@ -216,35 +219,32 @@ def _driver_killed(network: str, work: Path, expected: dict[str, bytes], address
     }
 
 
-def _speed(network: str, work: Path, engine: str, photos: int) -> dict[str, Any]:
+def _speed_and_growth(work: Path, engine: str, photos: int, add: Callable[[dict[str, Any]], None]) -> None:
     """The cluster ends with the driver, whose children its processes are: their CPU time counts."""
-    _draw(work / "begin", 200)
-    _draw(work / "many", 200 + photos)
-    found = {}
-    for name, options in (("here", {}), ("there", {"engine": engine, "workers": 1})):
-        begin, many = (
-            _run(network, work / folder, work / f"speed-{name}-{folder}", shard=200, **options)["cpu"]
-            for folder in ("begin", "many")
-        )
-        found[name] = many - begin
-    return {
-        "measurement": f"one worker, CPU time of {photos:,} photos relative to one process, without the start",
-        "result": f"{found['there'] / found['here']:.2f} ({found['there']:.0f} s and {found['here']:.0f} s)",
-    }
-
-
-def _growth(work: Path, engine: str, photos: int) -> dict[str, Any]:
     network = _tiny_network(work)
-    _draw(work / "small-few", photos, 32)
-    _draw(work / "small-many", 10 * photos, 32)
-    few, many = (
-        _run(network, work / name, work / f"growth-{name}", engine=engine, workers=1, shard=1000, size=32)
-        for name in ("small-few", "small-many")
+    _draw(work / "few", photos, 64)
+    _draw(work / "many", 10 * photos, 64)
+    cpu, memory = dict[tuple[str, str], float](), dict[str, int]()
+    for name, options in (("there", {"engine": engine, "workers": 1}), ("here", {})):
+        for folder in ("few", "many"):
+            found = _run(network, work / folder, work / f"{name}-{folder}", shard=1000, **{"size": 64, **options})
+            cpu[name, folder] = found["cpu"]
+            if name == "there":
+                memory[folder] = found["memory"]
+    there, here = (cpu[name, "many"] - cpu[name, "few"] for name in ("there", "here"))
+    add(
+        {
+            "measurement": f"one worker, CPU time of {9 * photos:,} photos relative to one process, without the start",
+            "result": f"{there / here:.2f} ({there:.0f} s and {here:.0f} s)",
+        }
     )
-    return {
-        "measurement": f"{10 * photos:,} photos of 32 px against {photos:,}: CPU time; memory of the driver a photo",
-        "result": f"{many['cpu'] / few['cpu']:.1f} times; {(many['memory'] - few['memory']) / (9 * photos):.0f} bytes",
-    }
+    add(
+        {
+            "measurement": f"{10 * photos:,} photos against {photos:,}: CPU time; memory of the driver a photo",
+            "result": f"{cpu['there', 'many'] / cpu['there', 'few']:.1f} times; "
+            f"{(memory['many'] - memory['few']) / (9 * photos):.0f} bytes",
+        }
+    )
 
 
 def _tiny_network(work: Path) -> str:
