@@ -175,16 +175,17 @@ def values(catalogue: Catalogue, column: str, rows: np.ndarray, part: str, most:
 
 
 def _column(catalogue: Catalogue, column: str, rows: np.ndarray) -> dict[str, Any]:
-    known = catalogue.column_values[column]
+    known, role = catalogue.column_values[column], catalogue.roles.get(column, "")
     empty = int(known.empty[rows].sum())
     described = {
         "type": known.kind,
-        "role": catalogue.roles.get(column, ""),
+        "role": role,
         "count": len(rows) - empty,
         "empty": empty,
     }
     if known.kind in (NUMBER, TIME):
-        numbers = known.numbers[rows]
+        parsed = {"time": catalogue.times, "latitude": catalogue.latitude, "longitude": catalogue.longitude}
+        numbers = (parsed[role] if role else known.numbers)[rows]
         finite = np.flatnonzero(np.isfinite(numbers))
         ends = [rows[finite[find(numbers[finite])]] for find in (np.argmin, np.argmax)] if len(finite) else []
         return described | {"range": [known.texts[row] for row in ends] or None}
