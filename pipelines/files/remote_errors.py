@@ -18,9 +18,9 @@ _ACCESS = {
     "gs": "set GOOGLE_APPLICATION_CREDENTIALS to a key file, or run gcloud auth application-default login",
     "hf": "set HF_TOKEN",
     "http": "the server asks for a login, which FSSPEC_HTTP can hold",
+    "https": "the server asks for a login, which FSSPEC_HTTPS can hold",
 }
 _PUBLIC = "FSSPEC_S3='{\"anon\": true}'"
-_ALIKE = {"s3a": "s3", "gcs": "gs", "https": "http"}
 
 
 def shown(text: str) -> str:
@@ -82,7 +82,7 @@ def is_final(error: Exception) -> bool:
 def advice(address: str, error: BaseException) -> str:
     """Returns what to do about an error that stays, for the end of its message; "" if that is not known."""
     scheme = address.partition("://")[0]
-    access = _ACCESS.get(_ALIKE.get(scheme, scheme), "configure its package of fsspec")
+    access = _ACCESS.get(scheme, "configure its package of fsspec")
     said, status = _chain(error), status_of(error)
     if any(part in said for part in ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint")):
         return "the bucket is in another region: set AWS_DEFAULT_REGION to it, and AWS_ENDPOINT_URL if it is not AWS's"
@@ -91,7 +91,7 @@ def advice(address: str, error: BaseException) -> str:
     if any(part in said for part in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken")):
         return f"the credentials are wrong: {access}"
     if "Credential" in said or status == 401 or "Anonymous caller" in said:
-        public = f"; {_PUBLIC} reads a public bucket" if scheme in ("s3", "s3a") else ""
+        public = f"; {_PUBLIC} reads a public bucket" if scheme == "s3" else ""
         return f"no credentials that are accepted: {access}{public}"
     if status == 403 or isinstance(error, PermissionError):
         return f"the account has no right to this: grant it, or use another account ({access})"

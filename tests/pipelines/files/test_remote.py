@@ -57,6 +57,21 @@ def test_every_name_in_a_file_address_is_found_and_read(photos):
     assert read(f"file://{strange}") == {name: name for name in NAMES}
 
 
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ("s3:/bucket/a/", "s3://bucket/a"),
+        ("S3A://bucket/a", "s3://bucket/a"),
+        ("gcs://bucket", "gs://bucket"),
+        ("file:///a/b", "file:///a/b"),
+        ("/s3:/bucket", None),
+        ("a/b", None),
+    ],
+)
+def test_an_address_has_one_form(given, address):
+    assert address_of(given) == address
+
+
 def test_a_file_is_no_folder(photos):
     with pytest.raises(MissingFileError, match=r"a b\.png is a file, not a folder"):
         RemoteFolder(address_of(photos.as_uri().replace("%20", " ").replace("%C3%A9", "é") + "/a b.png")).files()

@@ -50,7 +50,7 @@ def test_a_refusal_is_final_and_says_what_to_do(error, said):
     [
         ("gs://bucket/x", "GOOGLE_APPLICATION_CREDENTIALS"),
         ("hf://datasets/a/b", "HF_TOKEN"),
-        ("https://host/x", "FSSPEC_HTTP"),
+        ("https://host/x", "FSSPEC_HTTPS"),
         ("abfs://x", "configure its package of fsspec"),
     ],
 )
