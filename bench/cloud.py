@@ -1,17 +1,20 @@
 """`extract` from and to an S3 server that fails, and what a finished run of a million photos costs.
 
-    python -m bench.cloud [--photos 298] [--kills 10] [--outage 60] [--names 1000000] [--files 1000000]
+    python -m bench.cloud [--photos 298] [--kills 10] [--outage 60] [--listed 100000] [--names 1000000]
+        [--files 1000000]
 
 The S3 server is moto on 127.0.0.1; one request in 7 fails (status 500, status 503, or a body that is cut off, in turn),
 and for some time all do. Three workers of a Dask cluster read the photos from it and write the descriptors to it. At
 random points one of the workers, or the command itself, is killed (SIGKILL); another worker takes its place, and the
 command is run again until it ends. Each kill is of a run of its own, whose descriptors are compared with those of the
-same photos in folders. The finished run has made names: an address in memory, and a folder.
+same photos in folders. The listing is of a server that only lists. The finished run has made names: an address in
+memory, and a folder.
 """
 
 import argparse
 import json
 import logging
+import multiprocessing
 import os
 import random
 import subprocess
@@ -32,8 +35,10 @@ from bench.record import recorded
 from pipelines.descriptors import extraction
 from pipelines.descriptors.extract import extract
 from pipelines.descriptors.folder import read_descriptors
+from pipelines.files import remote
 from pipelines.files.remote import RemoteFolder
 from pipelines.files.shards import LEFT_OUT, read_left_out
+from pipelines.photos.intake import take_photos
 
 EVERY = 7
 SHARD = 32
@@ -99,6 +104,7 @@ def main() -> None:
     parser.add_argument(
         "--names", type=int, default=1_000_000, help="photos at an address of a finished run; 0 for none"
     )
+    parser.add_argument("--listed", type=int, default=100_000, help="photos that an S3 server lists; 0 for none")
     parser.add_argument("--files", type=int, default=1_000_000, help="files of a finished run; 0 for none")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary, recorded("cloud") as add:
@@ -106,6 +112,8 @@ def main() -> None:
         os.environ["KERAS_RETRIEVAL_CACHE"] = str(work / "cache")
         if arguments.photos:
             add(faulty(work, arguments.photos, arguments.kills, arguments.outage))
+        if arguments.listed:
+            add(listed(arguments.listed))
         if arguments.names:
             seconds = finished_at_an_address(arguments.names, work)
             add({"what": f"a finished run of {arguments.names:,} photos, an address in memory", "result": seconds})
@@ -260,6 +268,59 @@ def finished_in_a_folder(count: int, work: Path) -> str:
     after = os.times()
     processor = after.children_user + after.children_system - before.children_user - before.children_system
     return f"done in {processor:.1f} s of CPU, {time.monotonic() - started:.1f} s on busy cores"
+
+
+def listed(count: int) -> dict[str, Any]:
+    """Says how long a listing of S3 takes, with this package's parser and botocore's."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        ports = multiprocessing.get_context("spawn").Manager().Queue()
+        pool.apply_async(serve_pages, (count // 1000, ports))
+        os.environ |= {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports.get()}",
+            "AWS_ACCESS_KEY_ID": "made",
+            "AWS_SECRET_ACCESS_KEY": "made",
+        }
+        seconds = {}
+        for parser, place in (("botocore's parser", "s3://bucket/one"), ("this package's", "s3://bucket/other")):
+            with patch.object(remote, "s3_session", remote.s3_session if "this" in parser else lambda process: None):
+                started = time.process_time()
+                assert len(take_photos(Path(place)).photos) == count
+                seconds[parser] = time.process_time() - started
+        pool.terminate()
+    return {
+        "what": f"a listing of {count:,} photos by an S3 server on 127.0.0.1",
+        "result": ", ".join(f"{parser} {time:.1f} s of CPU" for parser, time in seconds.items()),
+    }
+
+
+def serve_pages(pages: int, ports: Any) -> None:
+    """Answers requests for a listing by pages of 1,000 names."""
+    from urllib.parse import parse_qs
+
+    from werkzeug.serving import make_server
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    names = made_names(1000 * pages)
+
+    def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        query = parse_qs(environ["QUERY_STRING"])
+        folder, page = query.get("prefix", [""])[0], int(query.get("continuation-token", ["0"])[0])
+        rows = "".join(
+            f"<Contents><Key>{folder}{name}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>"
+            f"<ETag>&quot;{number:032x}&quot;</ETag><Size>64</Size><StorageClass>STANDARD</StorageClass></Contents>"
+            for number, name in enumerate(names[1000 * page : 1000 * (page + 1)])
+        )
+        more = f"<NextContinuationToken>{page + 1}</NextContinuationToken>" if page + 1 < pages else ""
+        body = (
+            '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+            f"<IsTruncated>{'true' if more else 'false'}</IsTruncated>{more}{rows}</ListBucketResult>"
+        ).encode()
+        start("200 OK", [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
+        return [body]
+
+    server = make_server("127.0.0.1", 0, answer, threaded=True)
+    ports.put(server.server_port)
+    server.serve_forever()
 
 
 def made_network(work: Path) -> Path:

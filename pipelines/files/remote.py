@@ -25,6 +25,7 @@ from keras_retrieval.errors import ArgumentError, RetrievalError, missing_extra
 
 from .address_list import LIST, address_list
 from .remote_errors import advice, error_text, is_final, is_missing, shown, status_of
+from .s3_listing import s3_session
 from .space import is_full_disk, naming_full_disk
 
 log = logging.getLogger("keras_retrieval")
@@ -403,7 +404,11 @@ def _opened_in_process(address: str, _process: int) -> tuple[Any, str]:
 
     scheme = address.partition("://")[0]
     # A listing is never answered from memory. s3fs would ask for the size of a file before it reads it.
-    options = {"use_listings_cache": False} | ({"max_concurrency": 1} if scheme == "s3" else {})
+    options: dict[str, Any] = {"use_listings_cache": False}
+    if scheme == "s3":
+        options["max_concurrency"] = 1
+        with suppress(ImportError):  # the error of fsspec says more
+            options |= {"session": session} if (session := s3_session(_process)) else {}
     if scheme == "gs" and not (own := logging.getLogger("gcsfs")).level:
         own.setLevel(logging.ERROR)  # it warns at every request of an account that may not ask for the bucket's type
     place = quote(address, safe=_AS_THEY_ARE) if scheme in ("http", "https") else address
