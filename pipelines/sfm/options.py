@@ -19,6 +19,7 @@ from .clusters import LEAST_INLIERS
 from .errors import ReconstructionError, VocabularyNotFoundError
 from .feature_kinds import COUNTS, SIFT, check_features
 from .near_photos import NearOptions
+from .work_folder import DATABASE
 
 PAIRS = ("retrieval", "vocabulary-tree", "exhaustive")
 MAPPERS = ("incremental", "hierarchical", "global")
@@ -159,6 +160,8 @@ class ReconstructOptions(EngineOptions, CustomLayers, RuntimeOption, IntakeOptio
         if self.group_minutes is not None and self.mapper == "global":
             raise ArgumentError("--group-minutes needs --mapper incremental or hierarchical: global has no time limit")
         if self.database is not None:
+            if self.database.resolve() == (self.work / DATABASE).resolve():
+                raise ArgumentError(f"--database {self.database} is the database of WORK itself: name another folder")
             given = {"--features": self.features != SIFT, "--pairs": self.pairs != PAIRS[0]}
             for label in [label for label, one in {**given, "--vocabulary": self.vocabulary}.items() if one]:
                 raise ArgumentError(

@@ -153,6 +153,8 @@ def test_a_file_that_is_no_database_leaves_no_folder(photos, tmp_path):
     with pytest.raises(ReconstructionError, match="is not a COLMAP database"):
         reconstruct(photos, tmp_path / "work", database=tmp_path / "no.db")
     assert not (tmp_path / "work").exists()
+    with pytest.raises(ArgumentError, match="is the database of WORK itself"):
+        ReconstructOptions("photos", tmp_path, database=tmp_path / "database.db")
     with pytest.raises(ArgumentError, match="--pairs has no effect with --database"):
         ReconstructOptions("photos", "work", database=tmp_path / "no.db", pairs="exhaustive")
 

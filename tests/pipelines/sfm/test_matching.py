@@ -48,6 +48,23 @@ def pairing(**options):
     return ReconstructOptions(Path("photos"), Path("work"), **{"neighbours": 2, **options})
 
 
+def test_a_vocabulary_replaced_at_its_path_begins_the_rounds_anew(ring, tmp_path, monkeypatch):
+    names, rows, answers = ring
+    proposed = []
+    monkeypatch.setattr(
+        "pipelines.sfm.matching.vocabulary_pairs", lambda *_: proposed.append(1) or [(names[0], names[1])]
+    )
+    words = tmp_path / "words.bin"
+    words.write_bytes(b"one")
+    options = pairing(pairs="vocabulary-tree", vocabulary=words)
+    counts = []
+    for content in (b"one", b"one", b"another"):
+        words.write_bytes(content)
+        match_in_rounds(answers, names, options, lambda: rows)
+        counts.append(len(proposed))
+    assert counts[0] == counts[1] < counts[2]
+
+
 def test_rounds_find_what_retrieval_misses(ring):
     names, rows, answers = ring
     rounds = match_in_rounds(answers, names, pairing(), lambda: rows)
