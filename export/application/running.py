@@ -67,7 +67,8 @@ def run(options: AppOptions, say: Callable[[str], None]) -> None:
         intake=options.intake,
         report=_reporter(line),
     )
-    page = SearchPage(CollectionSource(collection, background), thumbnails=collection.state / "thumbnails")
+    source = CollectionSource(collection, background)
+    page = SearchPage(source, thumbnails=collection.state / "thumbnails", judging=source.judge)
     try:
         server = _listen(options, base, page)
     except ListenError:

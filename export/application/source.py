@@ -16,6 +16,7 @@ from ..index_contract.column_types import NUMBER, TIME
 from ..index_contract.contract import NeighbourIndex
 from ..search_page.catalogue import Catalogue
 from ..search_page.errors import NotReadyError
+from ..search_page.probabilities import Judge
 from ..search_page.source import Box, Status
 from .background import Background
 
@@ -47,6 +48,11 @@ class CollectionSource:
     def index(self) -> NeighbourIndex | None:
         """Returns the index to search; None until the first photos are searchable."""
         return self._collection.opened_index
+
+    def judge(self) -> Judge | None:
+        """Returns what gives hits their probabilities; None while the index is not calibrated."""
+        answers = self._collection.answers()
+        return None if answers is None else Judge(answers)
 
     def catalogue(self) -> Catalogue:
         """Returns the photos that were found in the folder, also those that are not described yet."""

@@ -5,7 +5,7 @@ import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from keras_retrieval.pipelines.files.durable import fingerprint
@@ -13,16 +13,17 @@ from keras_retrieval.pipelines.photos.reader import MAX_PIXELS
 from keras_retrieval.pipelines.runtimes.options import RUNTIME
 
 from ..folder_index.folder_index import FolderIndex
-from ..folder_index.write_ahead_log import FileStamp, file_stamp
 from ..folder_index.writer import write_index
-from ..index_contract.answers import Answers, open_answers
-from ..index_contract.calibration import FILE
+from ..index_contract.answers import Answers
 from ..index_contract.index_settings import IndexSettings
 from ..index_contract.photo_crops import PhotoCrops
 from ..index_contract.photos_to_index import PhotosToIndex, RowBlocks
 from .changes import State
 from .network import LoadedNetwork, load_network
 from .network_choice import ChosenNetwork, recorded
+
+if TYPE_CHECKING:
+    from ..indexes.calibrated import LiveCalibration
 
 COLUMNS = ("modified", "bytes", "time", "latitude", "longitude")
 """The columns of the index: the state of each photo's file when it was described, and its time and position."""
@@ -51,7 +52,7 @@ class Generation:
         self._photos, self._runtime = photos, runtime
         self._loading = threading.Lock()
         self._judging = threading.Lock()
-        self._calibrated: tuple[FileStamp | None, Answers | None] = None, None
+        self._calibration: LiveCalibration | None = None
 
     @property
     def name(self) -> str:
@@ -101,11 +102,12 @@ class Generation:
         """
         if self.index is None:
             return None
-        path = self.folder / FILE
+        from ..indexes.calibrated import LiveCalibration
+
         with self._judging:
-            if (stamp := file_stamp(path)) != self._calibrated[0]:
-                self._calibrated = stamp, open_answers(self.index, str(self.folder), path)
-            return self._calibrated[1]
+            if self._calibration is None:
+                self._calibration = LiveCalibration(self.index, self.folder, None)
+        return self._calibration.answers()
 
     @property
     def levels(self) -> tuple[int, ...]:

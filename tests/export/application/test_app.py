@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import os
 import signal
 import subprocess
@@ -13,6 +14,8 @@ from typing import ClassVar
 
 import pytest
 
+from export.folder_index.folder_index import FolderIndex
+from export.index_contract.calibration import FILE, Calibration, Curve, network_of, write_calibration
 from tests.helpers.small_collection import network_file, until, write_photo, write_photos
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -76,7 +79,16 @@ def test_the_page_follows_the_folder_until_it_is_ended(tmp_path, start):
     query = {"queries": [{"file": file}], "k": 2}
     request = urllib.request.Request(f"{app.address}search.json", json.dumps(query).encode(), method="POST")
     with urllib.request.urlopen(request, timeout=20) as response:
-        assert json.loads(response.read())["hits"][0]["name"] == "new.png"
+        first = json.loads(response.read())["hits"][0]
+    assert first["name"] == "new.png"
+    assert "probability" not in first
+    (place,) = (tmp_path / "state").glob("index-*")
+    index = FolderIndex(place)
+    network = network_of(index.facts, index.vectors([]).shape[1])
+    write_calibration(place / FILE, Calibration({"global": Curve(1.0, (0.0, 0.0))}, 0.99, network))
+    with urllib.request.urlopen(request, timeout=20) as response:
+        hits = json.loads(response.read())["hits"]
+    assert [hit["probability"] for hit in hits] == pytest.approx([1 / (1 + math.exp(-1))] * 2, abs=1e-4)
     second = start()
     assert f"is shown already, at {app.address}" in second.process.communicate(timeout=20)[1]
     assert second.process.returncode == 1
