@@ -3,8 +3,8 @@
 An index is built, updated, given a column and compacted on file systems in memory (tmpfs, which only root may mount)
 of as many sizes, from no free page to enough for all. Each time, the step must succeed, or end with an error that
 states how much space is missing and where; the files must then be those of before, and the old index must answer as
-before. After the file system has been enlarged, the same step must succeed. With "unchecked", `index` and compaction do not check the space
-beforehand, so that the disk becomes full in the middle.
+before. After the file system has been enlarged, the same step must succeed. With "unchecked", `index` and compaction
+do not check the space beforehand, so that the disk becomes full in the middle.
 """
 
 import hashlib
