@@ -40,8 +40,9 @@ class RayWorkers:
             where: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
             try:
                 ray.init(**where, log_to_driver=False, logging_level="ERROR")
-            except (OSError, RuntimeError, ValueError, TimeoutError) as error:
-                raise EngineError(f"no Ray cluster answers at {address}: {first_line(error)}") from error
+            except Exception as error:  # Ray raises plain ones, too: a machine that is busy does not start in 30 s
+                what = f"no Ray cluster answers at {address}" if address else "Ray does not start on this machine"
+                raise EngineError(f"{what}: {first_line(error)}") from error
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0))
         self._actor = ray.remote(_Actor).options(

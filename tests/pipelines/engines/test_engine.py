@@ -2,6 +2,8 @@
 
 import os
 import re
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -126,6 +128,21 @@ def test_a_cluster_that_does_not_answer_is_named(address, said, tmp_path, monkey
 
 @pytest.mark.parametrize(("name", "module"), [("dask", "distributed"), ("ray", "ray")])
 def test_a_missing_engine_is_answered_with_its_extra(name, module, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, module, None)
+    monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=rf'pip install "keras-retrieval\[{name}\]"'):
         run(SmallJob(tmp_path / "squares", {}), Engine(name))
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [("", "Ray does not start on this machine: timed out"), ("ray://head:1", "no Ray cluster answers at ray://head:1")],
+)
+def test_ray_that_does_not_start_is_an_error_of_ours(address, said, tmp_path, monkeypatch):
+    def init(**options):
+        raise Exception("timed out\nand so on")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    ray = SimpleNamespace(is_initialized=lambda: False, init=init)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    with pytest.raises(EngineError, match=said):
+        run(SmallJob(tmp_path / "squares", {}), Engine("ray", address))
