@@ -6,7 +6,6 @@ database of the run, where COLMAP verifies the geometry of each pair anew.
 
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -170,10 +169,13 @@ class BroughtMatches:
             raise ReconstructionError(f"{self.path} is damaged: {what} have {rows} rows of {columns} numbers")
         return np.frombuffer(data, kind).reshape(rows, columns)
 
+    @cached_property
+    def _opened(self) -> sqlite3.Connection:
+        return sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
+
     def _read(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         try:
-            with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as database:
-                return database.execute(query, values).fetchall()
+            return self._opened.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise ReconstructionError(f"{self.path} is not a COLMAP database, or is damaged ({error})") from error
 
