@@ -77,7 +77,7 @@ def _build_scann(descriptors: Path, place: Path) -> None:
 
 def _scann(descriptors: Path, place: Path) -> Iterator[tuple[str, Search]]:
     """Opens our index and yields searches of it, first at the tuned setting and then at other settings."""
-    search, how = _opened(place)
+    search, how = opened(place)
     yield TUNED, search
     shares = (0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15) if how.get("leaves") else (0,)
     for share, reorder in product(shares, (15, 30, 60, 120, 240) if "reorder" in how else ()):
@@ -94,10 +94,10 @@ def _build_milvus(descriptors: Path, place: Path) -> None:
 
 
 def _milvus(descriptors: Path, place: Path) -> Iterator[tuple[str, Search]]:
-    yield TUNED, _opened(place.read_text())[0]
+    yield TUNED, opened(place.read_text())[0]
 
 
-def _opened(place: str | Path) -> tuple[Search, dict[str, Any]]:
+def opened(place: str | Path) -> tuple[Search, dict[str, Any]]:
     """Opens an index of ours; returns a search function and the dict of its settings, changes of which take effect."""
     from export.indexes.open_index import open_index
 

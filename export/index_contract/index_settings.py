@@ -9,7 +9,6 @@ from keras_retrieval.pipelines.command.options import Option, Options, declarati
 from keras_retrieval.errors import ArgumentError
 
 EXACT_BELOW = 20_000  # photos; below this number, exact search is as fast as approximate search
-TREE_FROM = 100_000  # photos; from this number on, comparing every hash is slower than searching a tree
 CROPS_EXACT_BELOW = 2_000  # rows of an index with crops, which has several times the rows for the same photos
 MIN_HASHED = 16  # minimum number of photos from which ScaNN can learn hashes
 CODE_ROWS = 20_000  # on which the codes are trained: 16 or 256 centres of a few dimensions each
@@ -54,9 +53,9 @@ class IndexSettings(Options):
     leaves: Annotated[
         int | None,
         Option(
-            "Number of leaves of ScaNN's tree; 0 for hashes without a tree. By default chosen by the size: exact search"
-            " below 20,000 photos, no tree below 100,000, above that the square root of the number of photos; with"
-            " crops from 2,000 rows on the square root of the number of rows.",
+            "Number of leaves of ScaNN's tree; 0 for hashes without a tree. By default exact search below 20,000"
+            " photos, above that the square root of their number; with crops from 2,000 rows on the square root of the"
+            " number of rows.",
             at_least=0,
         ),
     ] = None
@@ -156,5 +155,5 @@ class IndexSettings(Options):
             return None
         leaves = self.leaves
         if leaves is None:
-            leaves = round(math.sqrt(count)) if crops or count >= TREE_FROM else 0
+            leaves = round(math.sqrt(count))
         return min(leaves, count // ROWS_PER_LEAF)

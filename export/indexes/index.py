@@ -30,11 +30,11 @@ def index(options: IndexOptions) -> str | Path:
 
     Descriptors of crops (`extract --crops`) are rows of one index, in which the best row of a photo counts.
 
-    Below 20,000 photos the search is exact. From 20,000 photos on it compares ScaNN's hashes of all photos, and from
-    100,000 photos on only those in some leaves of a tree; it then rescores the best candidates with the stored
-    descriptors. Recall is the share of the k true nearest neighbours that a search finds. It is measured with photos of
-    the collection as queries, each excluded from its own neighbours, against exact search over the descriptors.
-    OUTPUT/manifest.json states the measured recall, queries per second and bytes per photo.
+    Below 20,000 photos the search is exact. From 20,000 photos on it compares ScaNN's hashes of the photos in some
+    leaves of a tree, and rescores the best candidates with the stored descriptors. Recall is the share of the k true
+    nearest neighbours that a search finds. It is measured with photos of the collection as queries, each excluded from
+    its own neighbours, against exact search over the descriptors. OUTPUT/manifest.json states the measured recall,
+    queries per second and bytes per photo.
 
     Local features of the photos (`extract --local`) are taken over into an index folder, for `search --verify`.
 

@@ -36,8 +36,8 @@ def test_the_size_chooses():
         return IndexSettings(**settings).tree_leaves(count)
 
     assert chosen(19_999) is None
-    assert chosen(20_000) == 0
-    assert chosen(99_999) == 0
+    assert chosen(20_000) == 141
+    assert chosen(20_000, leaves=0) == 0
     assert chosen(100_000) == 316
     assert chosen(1_000_000) == 1000
     assert chosen(1_000_000, exact=True) is None
