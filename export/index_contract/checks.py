@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_retrieval.errors import ArgumentError
+from keras_retrieval.errors import ArgumentError, printable
 
 from .column_types import COLUMN_TYPES, NOUNS, TEXT, converter, type_of
 from .conditions import PHOTO_COLUMN
@@ -113,8 +113,8 @@ def new_columns(types: Mapping[str, str], facts: Mapping[str, Any]) -> dict[str,
     """
     new = {}
     for column, kind in types.items():
-        if not column or column == PHOTO_COLUMN:
-            raise ArgumentError(f"a column cannot be named {column!r}: give it another name")
+        if not column.strip() or column == PHOTO_COLUMN or column != column.encode(errors="replace").decode():
+            raise ArgumentError(f"a column cannot be named {printable(column)}: give it another name")
         if kind not in COLUMN_TYPES:
             raise ArgumentError(f"the type of '{column}' must be one of {', '.join(COLUMN_TYPES)}, got {kind!r}")
         if column not in facts["columns"]:

@@ -25,7 +25,7 @@ from keras_retrieval.pipelines.networks.kinds import NETWORK
 from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER
 from keras_retrieval.pipelines.runtimes.options import RuntimeOption
 
-from keras_retrieval.errors import ArgumentError
+from keras_retrieval.errors import ArgumentError, printable
 from keras_retrieval.ranking.rows import blocks
 
 from ..folder_index.folder_index import FolderIndex
@@ -186,7 +186,7 @@ class _Done:
     def kept(self) -> str:
         """Which changes are kept, in words."""
         parts = [f"{self.deleted:,} photos were deleted"] if self.deleted else []
-        parts += [f"the columns {', '.join(self.new_columns)} were added"] if self.new_columns else []
+        parts += [f"the columns {', '.join(map(printable, self.new_columns))} were added"] if self.new_columns else []
         parts += [f"{self.added:,} of {self.to_add:,} photos were added or replaced"] if self.added else []
         parts += [f"columns of {self.changed:,} photos were changed"] if self.changed else []
         kept = f"{', '.join(parts)}: these changes are kept" if parts else "no photo was changed"
@@ -301,7 +301,9 @@ def _read_addition(index: NeighbourIndex, folder: Path, path: Path | None, types
 def _read_table(index: NeighbourIndex, path: Path, names: Sequence[str], types: Mapping[str, str]) -> ColumnTable:
     """Reads a table with values of columns of an index, and of new ones."""
     known = {column: type_of(index.facts, column) for column in index.facts["columns"]}
-    return read_column_table(path, names, types, known)
+    table = read_column_table(path, names, types, known)
+    new_columns(table.types, index.facts)
+    return table
 
 
 def _add_columns(index: NeighbourIndex, types: Mapping[str, str], done: _Done) -> None:
@@ -311,7 +313,7 @@ def _add_columns(index: NeighbourIndex, types: Mapping[str, str], done: _Done) -
         return
     index.add_columns(new)
     done.new_columns = list(new)
-    print(f"{done.index}: new columns: {', '.join(f'{column} ({kind})' for column, kind in new.items())}")
+    print(f"{done.index}: new columns: {', '.join(f'{printable(column)} ({kind})' for column, kind in new.items())}")
 
 
 def _columns_of(index: NeighbourIndex, table: ColumnTable, names: Sequence[str]) -> dict[str, list[str]]:

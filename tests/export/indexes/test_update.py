@@ -120,16 +120,18 @@ def test_a_column_that_the_index_lacks_is_added(tmp_path, capsys):
         ("photo,year\n1.jpg,1\n", ["year=text"], "--types year=text: the index has 'year' as a number"),
         ("photo,age\n1.jpg,1\n", ["aeg=text"], r"v\.csv has no column 'aeg'; its columns: age"),
         (None, ["year=text"], "--types needs --columns"),
+        ('{"photo": "0.jpg", "\\ud800": "x"}\n', [], r"a column cannot be named \\ud800: give it another name"),
+        ('{"photo": "0.jpg", " ": "x"}\n', [], "a column cannot be named  : give it another name"),
     ],
 )
 def test_columns_of_other_types_are_refused_and_change_nothing(tmp_path, table, types, message):
     (tmp_path / "t.csv").write_text("photo,year\n0.jpg,1999\n1.jpg,2001\n")
     folder = indexed(tmp_path, random_rows(4), columns=tmp_path / "t.csv")
     before = open_index(folder).version
-    if table is not None:
-        (tmp_path / "v.csv").write_text(table)
+    file = tmp_path / ("v.jsonl" if table and table.startswith("{") else "v.csv")
+    file.write_text(table or "")
     with pytest.raises((ColumnTableError, ArgumentError), match=message):
-        update(str(folder), columns=None if table is None else tmp_path / "v.csv", types=types)
+        update(str(folder), delete=["3.jpg"], columns=None if table is None else file, types=types)
     assert open_index(folder).version == before
 
 
