@@ -4,6 +4,7 @@ The database is read as it is, and never written: its images, cameras, keypoints
 database of the run, where COLMAP verifies the geometry of each pair anew.
 """
 
+import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL.Image import Transpose
 
-from keras_retrieval.errors import printable
+from keras_retrieval.errors import first_line, printable
 
 from ..files.name_join import some_of
 from ..files.progress import progress
@@ -51,6 +52,11 @@ class BroughtMatches:
     def __init__(self, path: Path) -> None:
         self.path = path
         found = [_Image(number, name, camera) for number, name, camera in self._read(_IMAGES)]
+        numbers = set[int]()
+        for image in found:
+            if type(image.number) is not int or not 0 < image.number < _MOST_IMAGES or image.number in numbers:
+                raise ReconstructionError(f"{path} is damaged: the ID of an image is {printable(str(image.number))}")
+            numbers.add(image.number)
         self._images = {image.name: image for image in found if isinstance(image.name, str)}
         self._photos: dict[str, _Image] = {}
 
@@ -114,7 +120,7 @@ class BroughtMatches:
             )
             sound = camera.verify_params() and np.isfinite(camera.params).all() and width > 0 < height
         except (TypeError, ValueError, RuntimeError) as error:
-            raise ReconstructionError(f"{self.path} is damaged: its camera {number} ({error})") from error
+            raise ReconstructionError(f"{self.path} is damaged: its camera {number} ({first_line(error)})") from error
         if not sound:
             raise ReconstructionError(f"{self.path} is damaged: its camera {number} has impossible parameters")
         return camera
@@ -137,8 +143,12 @@ class BroughtMatches:
     def pairs(self) -> list[Pair]:
         """The pairs of photos with matches, in the order of the names."""
         photos = {image.number: photo for photo, image in self._photos.items()}
-        numbers = {_images_of(number) for table in _MATCHES for (number,) in self._read(_PAIRS.format(table))}
-        found = [(photos.get(one), photos.get(other)) for one, other in numbers]
+        numbers = {number for table in _MATCHES for (number,) in self._read(_PAIRS.format(table))}
+        if other_types := [number for number in numbers if type(number) is not int]:
+            raise ReconstructionError(
+                f"{self.path} is damaged: the ID of a pair with matches is {printable(str(other_types[0]))}"
+            )
+        found = [(photos.get(one), photos.get(other)) for one, other in map(_images_of, numbers)]
         return sorted({ordered(one, other) for one, other in found if one and other and one != other})
 
     def pairs_of(self, photos: Sequence[str]) -> list[Pair]:
@@ -165,18 +175,37 @@ class BroughtMatches:
     def _array(self, row: tuple[Any, ...], kind: np.dtype, least: int, what: str) -> np.ndarray:
         """Reads rows, columns and bytes as an array."""
         rows, columns, data = row
-        if columns < least or not isinstance(data, bytes) or len(data) != rows * columns * kind.itemsize:
-            raise ReconstructionError(f"{self.path} is damaged: {what} have {rows} rows of {columns} numbers")
+        numbers = type(rows) is int and type(columns) is int and isinstance(data, bytes)
+        if not numbers or columns < least or len(data) != rows * columns * kind.itemsize:
+            shown = " rows of ".join(printable(str(number)) for number in (rows, columns))
+            raise ReconstructionError(f"{self.path} is damaged: {what} have {shown} numbers")
         return np.frombuffer(data, kind).reshape(rows, columns)
 
     @cached_property
+    def _changes(self) -> list[str]:
+        """The files of logs beside the database with changes that are not in it yet."""
+        logs = [self.path.with_name(f"{self.path.name}{end}") for end in ("-wal", "-journal")]
+        return [log.name for log in logs if log.exists() and log.stat().st_size]
+
+    @cached_property
     def _opened(self) -> sqlite3.Connection:
-        return sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
+        """A connection that writes nothing.
+
+        COLMAP's databases have a write-ahead log, whose files SQLite makes even to read a database, beside it, where
+        the user may not write. Without changes in a log, SQLite is told that there is none.
+        """
+        immutable = "" if self._changes else "&immutable=1"
+        return sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro{immutable}", uri=True)
 
     def _read(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         try:
             return self._opened.execute(query, values).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # also a message of SQLite may not be UTF-8
+            if self._changes and not os.access(self.path.parent, os.W_OK):
+                raise ReconstructionError(
+                    f"{self.path} has changes in {self._changes[0]}, which cannot be read in a folder without write "
+                    f"permission ({error}): copy both files into another folder"
+                ) from error
             raise ReconstructionError(f"{self.path} is not a COLMAP database, or is damaged ({error})") from error
 
 

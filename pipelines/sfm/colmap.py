@@ -1,5 +1,6 @@
 """Runs COLMAP's feature extraction and matching in interruptible batches, and reads its database by photo name."""
 
+import os
 import re
 import sqlite3
 import time
@@ -78,6 +79,11 @@ class Database:
             try:
                 self._open()
             except RuntimeError as error:
+                if not all(os.access(place, os.W_OK) for place in (path, path.parent)):
+                    raise ReconstructionError(
+                        f"{path} cannot be opened, because COLMAP writes to a database and its folder even to read it, "
+                        "and there is no permission: copy it to a folder of your own"
+                    ) from error
                 raise ReconstructionError(
                     f"{path} is not a COLMAP database or is damaged: remove it, and it will be created again"
                 ) from error

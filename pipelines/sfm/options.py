@@ -23,6 +23,9 @@ from .work_folder import DATABASE
 
 PAIRS = ("retrieval", "vocabulary-tree", "exhaustive")
 MAPPERS = ("incremental", "hierarchical", "global")
+_OF_OWN_FEATURES = (
+    "features", "feature_count", "size", "pairs", "vocabulary", "neighbours", "model", "descriptor_size",
+)  # fmt: skip
 MAX_SEED = 2**31 - 1  # the largest seed that COLMAP accepts; it reads -1 as a new seed for each run
 
 
@@ -162,10 +165,12 @@ class ReconstructOptions(EngineOptions, CustomLayers, RuntimeOption, IntakeOptio
         if self.database is not None:
             if self.database.resolve() == (self.work / DATABASE).resolve():
                 raise ArgumentError(f"--database {self.database} is the database of WORK itself: name another folder")
-            given = {"--features": self.features != SIFT, "--pairs": self.pairs != PAIRS[0]}
-            for label in [label for label, one in {**given, "--vocabulary": self.vocabulary}.items() if one]:
-                raise ArgumentError(
-                    f"{label} has no effect with --database, whose features and pairs are used: leave one out"
-                )
+            for name in _OF_OWN_FEATURES:
+                default = type(self).__dataclass_fields__[name].default
+                if getattr(self, name) != (COUNTS[self.features == SIFT] if name == "feature_count" else default):
+                    raise ArgumentError(
+                        f"--{name.replace('_', '-')} has no effect with --database, whose features and pairs are used: "
+                        "leave one out"
+                    )
         if self.vocabulary and not self.vocabulary.is_file():
             raise VocabularyNotFoundError(f"--vocabulary {self.vocabulary} does not exist")

@@ -30,8 +30,8 @@ def open_work(work: Path, photos: Path, extraction: Mapping[str, Any]) -> None:
         begun = read_options(path)
         if "feature_count" in extraction and isinstance(begun.get("features"), int):  # of a run before 0.1.0
             begun = {"features": "sift", "feature_count": begun.pop("features"), **begun}
-        if "sha256" in extraction and "sha256" not in begun:  # of a run before 0.1.0
-            begun["sha256"] = extraction["sha256"]
+        if "sha256" not in begun and {**begun, "sha256": extraction.get("sha256")} == extraction:  # likewise
+            begun = dict(extraction)
             write_file(path, json.dumps(begun))
         # Of a `reconstruct` whose extractor cannot be loaded, nothing was extracted.
         if begun != extraction and "feature_count" in extraction and not (work / DATABASE).exists():
@@ -48,12 +48,12 @@ def open_work(work: Path, photos: Path, extraction: Mapping[str, Any]) -> None:
 def _difference(begun: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What a run was started with, and what to do."""
     sums = begun.get("sha256"), now.get("sha256")
-    if {**begun, "sha256": sums[1]} == {**now, "sha256": sums[1]}:
+    if all(sums) and {**begun, "sha256": sums[1]} == now:
         return (
             f"another version of the extractor {begun['features']} (its SHA-256 was {str(sums[0])[:12]}.., and is "
             f"{str(sums[1])[:12]}.. now): put that file back"
         )
-    if begun.get("features") == BROUGHT:
+    if begun.get("features") == BROUGHT != now.get("features"):
         return "--database: name that file"
     options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in begun.items() if name != "sha256")
     return f"{options}: use the same options"

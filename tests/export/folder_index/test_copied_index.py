@@ -208,6 +208,7 @@ def test_a_copy_is_not_changed(source, tmp_path):
     for change in (
         lambda: index.add(["new"], ROWS[:1]),
         lambda: index.delete(["0.jpg"]),
+        lambda: index.add_columns({"year": "number"}),
         lambda: index.change_columns(["0.jpg"], {}),
         index.compact,
     ):
@@ -215,6 +216,9 @@ def test_a_copy_is_not_changed(source, tmp_path):
             change()
     np.testing.assert_array_equal(index.vectors(["4.jpg"]), ROWS[4:5])
     index.close()
+    methods = {name: made for name, made in vars(FolderIndex).items() if callable(made) and not name.startswith("_")}
+    writing = {name for name, made in methods.items() if {"_changing", "_write"} & {*made.__code__.co_names}}
+    assert {"add", "compact"} < writing < vars(CopiedIndex).keys()  # a copy that was changed no longer follows
 
 
 def test_only_a_folder_of_its_own_holds_a_copy(source, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """A reconstruction from a database of the user: points before and behind a drawn wall, which all photos see."""
 
 import json
+import os
 import sqlite3
 from contextlib import closing
 
@@ -14,6 +15,7 @@ from pipelines.files.durable import FolderError
 from pipelines.localization.errors import LocalizationError
 from pipelines.localization.query_features import extraction_of
 from pipelines.sfm.brought_matches import BroughtMatches, turned
+from pipelines.sfm.colmap import Database
 from pipelines.sfm.errors import ReconstructionError
 from pipelines.sfm.options import ReconstructOptions
 from pipelines.sfm.reconstruct import reconstruct
@@ -81,6 +83,7 @@ def done(photos, tmp_path_factory):
     before = database.read_bytes()
     reconstruct(photos, folder / "work", database=database, min_photos=3)
     assert database.read_bytes() == before
+    assert sorted(path.name for path in folder.iterdir()) == ["hloc.db", "work"]
     return folder
 
 
@@ -133,6 +136,13 @@ def test_the_folder_stays_one_of_a_database(photos, done):
         ("DROP TABLE keypoints", "is not a COLMAP database, or is damaged"),
         ("UPDATE keypoints SET data = substr(data, 9)", r"the keypoints of a/1 one\.png have 200 rows of 4"),
         ("UPDATE matches SET data = CAST(substr(data, 9) || x'ffff0000ffff0000' AS BLOB)", "the feature 65,535 of"),
+        ("UPDATE keypoints SET rows = 'x'", r"the keypoints of a/1 one\.png have x rows of 4"),
+        ("DROP TABLE matches; CREATE TABLE matches (pair_id, rows); INSERT INTO matches VALUES ('x', 1)", "pair .* x"),
+        ("DROP TABLE images; CREATE TABLE images (image_id, name, camera_id); "
+         "INSERT INTO images VALUES (1, 'b.png', 1), (1, 'a/2.png', 1)", "the ID of an image is 1"),
+        ("UPDATE images SET name = CAST(x'ff2e706e67' AS TEXT) WHERE name = 'b.png'", "is damaged .*decode to UTF-8"),
+        ("PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = CAST(x'ff90' AS TEXT) WHERE name = 'cameras'",
+         "is not a COLMAP database, or is damaged"),
         ("UPDATE cameras SET params = zeroblob(8)", "its camera 1"),
         ("DELETE FROM cameras", r"the camera 1 of a/1 one\.png is missing"),
         ("UPDATE cameras SET width = 99", "all 6 photos are unusable.* 320 x 240 pixels, and 99 x 240"),
@@ -142,7 +152,7 @@ def test_what_is_wrong_with_a_database_is_named(photos, tmp_path, change, messag
     path = write_database(tmp_path / "hloc.db")
     with closing(sqlite3.connect(path)) as copy:
         copy.execute("PRAGMA foreign_keys = OFF")
-        copy.execute(change)
+        copy.executescript(change)
         copy.commit()
     with pytest.raises(ReconstructionError, match=message):
         reconstruct(photos, tmp_path / "work", database=path, min_photos=3)
@@ -155,8 +165,32 @@ def test_a_file_that_is_no_database_leaves_no_folder(photos, tmp_path):
     assert not (tmp_path / "work").exists()
     with pytest.raises(ArgumentError, match="is the database of WORK itself"):
         ReconstructOptions("photos", tmp_path, database=tmp_path / "database.db")
-    with pytest.raises(ArgumentError, match="--pairs has no effect with --database"):
-        ReconstructOptions("photos", "work", database=tmp_path / "no.db", pairs="exhaustive")
+    assert ReconstructOptions("photos", "work", database=tmp_path / "no.db").feature_count == 8192
+    for name, value in {"pairs": "exhaustive", "size": 800, "feature_count": 9, "neighbours": 3}.items():
+        label = f"--{name.replace('_', '-')}"
+        with pytest.raises(ArgumentError, match=f"{label} has no effect with --database"):
+            ReconstructOptions("photos", "work", database=tmp_path / "no.db", **{name: value})
+
+
+def test_a_database_is_read_while_another_program_writes_to_it(tmp_path, monkeypatch):
+    path = write_database(tmp_path / "hloc.db", matches=False)
+    with closing(sqlite3.connect(path)) as writer:
+        writer.execute("UPDATE images SET name = 'new.png' WHERE name = 'b.png'")
+        writer.commit()
+        assert BroughtMatches(path).choose(["new.png"])
+        (tmp_path / "hloc.db").write_bytes(b"SQLite format 3\0")
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        with pytest.raises(ReconstructionError, match=r"has changes in hloc\.db-wal.*: copy both files into another"):
+            BroughtMatches(path)
+
+
+def test_a_database_that_may_not_be_written_is_not_to_be_removed(tmp_path, monkeypatch):
+    (tmp_path / "database.db").write_bytes(b"of someone else")
+    with pytest.raises(ReconstructionError, match="remove it"):
+        Database(tmp_path / "database.db")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ReconstructionError, match="there is no permission: copy it to a folder of your own"):
+        Database(tmp_path / "database.db")
 
 
 def test_inliers_are_used_where_there_are_no_raw_matches(tmp_path):

@@ -198,6 +198,17 @@ def test_an_extractor_replaced_at_its_path_is_noticed(tmp_path):
         extraction_of(database)
 
 
+def test_a_refused_extractor_does_not_bind_the_folder_of_another(tmp_path):
+    sift = {"features": SIFT, "feature_count": 9, "size": 320}
+    open_work(tmp_path / "work", tmp_path / "photos", sift)
+    (tmp_path / "work" / "database.db").touch()
+    for other in (sift | {"features": "xfeat", "sha256": "0" * 64}, sift | {"features": "database"}):
+        with pytest.raises(FolderError, match="was started with --features sift --feature-count 9 --size 320: use"):
+            open_work(tmp_path / "work", tmp_path / "photos", other)
+    open_work(tmp_path / "work", tmp_path / "photos", sift)
+    assert json.loads((tmp_path / "work" / "options.json").read_text()) == sift
+
+
 def test_the_focal_length_is_that_of_the_helper():
     assert project(np.array([[0.0, 0.0, 0.0]]), (0.0, 0.0, -2.0))[0].tolist() == [WIDTH / 2, HEIGHT / 2]
     assert project(np.array([[1.0, 0.0, 0.0]]), (0.0, 0.0, -2.0))[0, 0] == pytest.approx(WIDTH / 2 + FOCAL / 2)
