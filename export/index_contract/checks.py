@@ -105,6 +105,16 @@ def check_columns(columns: Iterable[str], known: Collection[str]) -> None:
             raise ArgumentError(f"the index has no column '{column}'; its columns: {', '.join(known) or 'none'}")
 
 
+def check_column_name(column: str) -> None:
+    """Checks the name of a new column, by which conditions must be able to name it.
+
+    Raises:
+        ArgumentError: it is empty or reserved, or is not valid Unicode.
+    """
+    if not column.strip() or column == PHOTO_COLUMN or column != column.encode(errors="replace").decode():
+        raise ArgumentError(f"a column cannot be named '{printable(column)}': give it another name")
+
+
 def new_columns(types: Mapping[str, str], facts: Mapping[str, Any]) -> dict[str, str]:
     """Checks columns to add to an index, and returns those that it lacks, with their types.
 
@@ -113,8 +123,7 @@ def new_columns(types: Mapping[str, str], facts: Mapping[str, Any]) -> dict[str,
     """
     new = {}
     for column, kind in types.items():
-        if not column.strip() or column == PHOTO_COLUMN or column != column.encode(errors="replace").decode():
-            raise ArgumentError(f"a column cannot be named {printable(column)}: give it another name")
+        check_column_name(column)
         if kind not in COLUMN_TYPES:
             raise ArgumentError(f"the type of '{column}' must be one of {', '.join(COLUMN_TYPES)}, got {kind!r}")
         if column not in facts["columns"]:

@@ -12,6 +12,7 @@ from keras_retrieval.pipelines.files.tables import TableError, read_csv
 
 from keras_retrieval.errors import ArgumentError
 
+from .checks import check_column_name
 from .column_types import COLUMN_TYPES, NOUNS, converter, infer_type
 from .conditions import PHOTO_COLUMN
 from .errors import ColumnTableError, IndexFileNotFoundError
@@ -83,14 +84,14 @@ def read_column_table(
         known: the types of the columns of an index, of which the table may lack some; None for a new index.
 
     Returns:
-        The values, in the order of `names`. In a column of texts, JSON values other than strings are JSON text, and
-        null is the empty string.
+        The values, in the order of `names`. In a column of texts, JSON values other than strings are JSON text; null
+        is the empty string, as is NaN, which Python and pandas write for a missing value.
 
     Raises:
         IndexFileNotFoundError: the file does not exist.
-        ColumnTableError: the file cannot be parsed, a row has no `photo` or repeats the photo of an earlier row, no
-            row names one of the photos, or a value is not of its type; the message gives the line. Or one of `types` is
-            missing, or the index has it with another type.
+        ColumnTableError: the file cannot be parsed, a column has no name, a row has no `photo` or repeats the photo of
+            an earlier row, no row names one of the photos, or a value is not of its type; the message gives the line.
+            Or one of `types` is missing, or the index has it with another type.
     """
     if not path.is_file():
         raise IndexFileNotFoundError(f"there is no table of columns at {path}")
@@ -103,6 +104,11 @@ def read_column_table(
     found = {photo: row for photo, row in zip(join.photos, rows, strict=True) if photo >= 0}
     columns = sorted({str(column) for _, row in found.values() for column in row} - {PHOTO_COLUMN})
     types, known = types or {}, known or {}
+    for column in columns:
+        try:
+            check_column_name(column)
+        except ArgumentError as error:
+            raise ColumnTableError(f"{path}: {error}") from None
     if absent := [column for column in types if column not in columns]:
         raise ColumnTableError(f"{path} has no column {absent[0]!r}; its columns: {', '.join(columns) or 'none'}")
     if other := [column for column in types if known.get(column, types[column]) != types[column]]:
@@ -163,10 +169,16 @@ def _json_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
             continue
         where = f"{path}, line {number}"
         try:
-            row = json.loads(line)
+            row = json.loads(line, parse_constant=_constant)
+            if "\\ud" in line.lower():
+                json.dumps(row, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
             raise ColumnTableError(f"{where} is not a JSON object: {error}") from error
         if not isinstance(row, dict) or not isinstance(row.get(PHOTO_COLUMN), str) or not row[PHOTO_COLUMN].strip():
             raise ColumnTableError(f"{where}: no column '{PHOTO_COLUMN}' with the name of a photo")
         rows.append((where, row))
     return rows
+
+
+def _constant(text: str) -> float | None:
+    return None if text == "NaN" else float(text)

@@ -23,6 +23,7 @@ TYPES = "column_types"
 """Entry of an index's metadata: the type of each column by name. Indexes without it have texts only."""
 
 _IDENTIFIER = re.compile(r"[+-]?0[0-9].*|[+-]?[0-9]{16,}")  # postal codes, numbers of articles: not to calculate with
+_UNEXACT = 10**15  # from here on, a float may not be exactly the number that was meant
 _SEPARATOR = ";"
 
 
@@ -46,7 +47,7 @@ def infer_type(values: Sequence[Any]) -> str:
     if all(isinstance(value, list) and all(isinstance(text, str) for text in value) for value in given):
         return TEXTS
     if all(_is_number(value) for value in given):
-        return NUMBER
+        return TEXT if any(isinstance(value, int) and abs(value) >= _UNEXACT for value in given) else NUMBER
     texts = [value.strip() for value in given if isinstance(value, str)]
     if len(texts) < len(given):
         return TEXT
@@ -106,7 +107,8 @@ def texts_of(kind: str, text: str) -> list[str]:
 def number_text(number: float) -> str:
     """Returns a finite number in the form in which it is stored, such as 1999 or 1.5."""
     whole = int(number)
-    return str(whole) if whole == number else repr(float(number))
+    short = isinstance(number, int) or abs(whole) < _UNEXACT
+    return str(whole) if whole == number and short else repr(float(number))
 
 
 def _text(value: Any, reader: NumberReader) -> str | None:

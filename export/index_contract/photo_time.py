@@ -1,7 +1,7 @@
 """Times of photos: ISO 8601 texts of columns and filters, as seconds on the clock of the place."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime
 
 _FORM = re.compile(
     r"(?P<year>\d{4})(?:[-:](?P<month>\d\d)(?:[-:](?P<day>\d\d)"
@@ -9,6 +9,7 @@ _FORM = re.compile(
     r"(?P<zone>Z|[+-]\d\d:?\d\d)?)?)?)?",
     re.ASCII,
 )
+_AFTER = datetime(MAXYEAR, 12, 31, tzinfo=UTC).timestamp() + 86_400  # the first second that `datetime` cannot express
 
 
 def time_span(text: str) -> tuple[float, float] | None:
@@ -31,17 +32,17 @@ def time_span(text: str) -> tuple[float, float] | None:
     )
     try:
         start = datetime(year or 0, month or 1, day or 1, hour or 0, minute or 0, min(second or 0, 59), tzinfo=UTC)
-        if month is None:
-            end = start.replace(year=start.year + 1)
-        elif day is None:
-            end = start.replace(year=start.year + month // 12, month=month % 12 + 1)
-        else:
-            end = start + timedelta(
-                days=hour is None, minutes=hour is not None and second is None, seconds=second is not None
-            )
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
-    return start.timestamp(), end.timestamp()
+    first = start.timestamp()
+    if day is None:
+        years = 1 if month is None else start.month // 12
+        if start.year + years > MAXYEAR:
+            return first, _AFTER
+        return first, start.replace(
+            year=start.year + years, month=1 if month is None else start.month % 12 + 1
+        ).timestamp()
+    return first, first + (86_400 if hour is None else 60 if second is None else 1)
 
 
 def day_of(seconds: float) -> datetime:

@@ -42,6 +42,8 @@ def test_tables_are_read(tmp_path, name, text):
         ("t.json", '{"photo": \n', "line 1 is not a JSON object"),
         ("t.json", '{"photo": "a.jpg"}\n\n{"photo": "a"}\n', "line 3: photo 'a.jpg' occurs twice"),
         ("t.json", b"\xe9", "is not a table of photo columns"),
+        ("t.json", '{"photo": "a.jpg", "": 1}\n', "t.json: a column cannot be named ''"),
+        ("t.json", '{"photo": "a.jpg", "x": "\\uD800"}\n', "line 1 is not a JSON object: .*surrogates not allowed"),
     ],
 )
 def test_what_is_no_table_is_told(tmp_path, name, text, message):
@@ -60,6 +62,23 @@ def test_values_that_are_no_text_are_json(tmp_path):
 @pytest.mark.parametrize(
     ("values", "kind", "stored"),
     [
+        ("NaN 1", "number", ["", "1"]),  # as Python and pandas write a missing number
+        ("Infinity 1", "text", ["Infinity", "1"]),
+        ("1e300 -2.0", "number", ["1e+300", "-2"]),
+        ("1234567890123456 1", "text", ["1234567890123456", "1"]),  # which no float holds
+        ("null NaN", "text", ["", ""]),
+    ],
+)
+def test_numbers_of_json_stay_what_they_are(tmp_path, values, kind, stored):
+    lines = [f'{{"photo": "{row}.jpg", "x": {value}}}\n' for row, value in enumerate(values.split())]
+    (tmp_path / "t.jsonl").write_text("".join(lines))
+    table = read_column_table(tmp_path / "t.jsonl", ["0.jpg", "1.jpg"])
+    assert (table.types["x"], table.texts()["x"]) == (kind, stored)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "stored"),
+    [
         (["1", "2.50", ""], "number", ["1", "2.5", ""]),
         (["1,5", "-3", "1.234,5"], "number", ["1.5", "-3", "1234.5"]),
         (["01234", "1"], "text", ["01234", "1"]),
@@ -69,6 +88,7 @@ def test_values_that_are_no_text_are_json(tmp_path):
         (["2017", "2017-07"], "time", ["2017", "2017-07"]),
         (["0123", "0456"], "text", ["0123", "0456"]),
         (["2017-13-01"], "text", ["2017-13-01"]),
+        (["1850-02-03", "9999-12-31"], "time", ["1850-02-03", "9999-12-31"]),
         (['["a", "b"]', "[]"], "texts", ['["a", "b"]', ""]),
         (["[1]"], "text", ["[1]"]),
         (["", ""], "text", ["", ""]),

@@ -45,10 +45,18 @@ def test_a_time_covers_the_period_that_its_text_gives(text, start, end):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "yesterday", "2017-13", "2017-02-30", "2017-07-18T25:00", "17-07-18", "0000", "9999-12-31", "2017-7-1"]
+    "text",
+    ["", "yesterday", "2017-13", "2017-02-30", "2017-07-18T25:00", "17-07-18", "0000", "10000-01-01", "2017-7-1"],
 )
 def test_other_texts_are_no_times(text):
     assert time_span(text) is None
+
+
+def test_the_last_day_that_can_be_written_is_a_time():
+    """Databases write it for "no end"."""
+    first = time_span("9999-12-31T23:59:59")[0]
+    for text in ("9999", "9999-12", "9999-12-31", "9999-12-31T23:59", "9999-12-31T23:59:59"):
+        assert time_span(text)[1] == first + 1
 
 
 def test_columns_become_times_and_positions_by_their_names():
