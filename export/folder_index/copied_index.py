@@ -13,7 +13,6 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,7 +23,7 @@ from keras_retrieval.pipelines.files.durable import MANIFEST, FolderError, parse
 from keras_retrieval.pipelines.files.local_copy import fetch_files
 from keras_retrieval.pipelines.files.locks import lock
 from keras_retrieval.pipelines.files.progress import waiting
-from keras_retrieval.pipelines.files.remote import FileState, MissingFileError, RemoteFolder
+from keras_retrieval.pipelines.files.remote import FileState, MissingFileError, RemoteError, RemoteFolder
 from keras_retrieval.pipelines.files.remote_errors import shown
 
 from keras_retrieval.errors import ArgumentError
@@ -66,11 +65,12 @@ class IndexCopy:
         self._seen: dict[str, FileState] = {}
         _check_folder(self.folder, address)
 
-    def update(self, wait: bool = False) -> None:
+    def update(self, wait: bool = False, *, anew: bool = False) -> None:
         """Brings the copy up to date, unless another process does so.
 
         Args:
             wait: whether to wait for that process.
+            anew: whether the build is copied although the copy has it, because a file of the copy is damaged.
 
         Raises:
             FolderError: the address has no index, or one that is damaged or only half there.
@@ -83,27 +83,37 @@ class IndexCopy:
                 lock(file.fileno(), wait=wait)
             except BlockingIOError:
                 return
-            self._update()
+            self._update(anew)
 
-    def _update(self) -> None:
+    def _update(self, anew: bool) -> None:
         for left in (*self.folder.glob(".segment-*.writing"), *self.folder.glob(".log-*")):  # of a killed process
             shutil.rmtree(left, ignore_errors=True)
         state = self._state(MANIFEST)
-        if state != self._seen.get(MANIFEST) or not (self.folder / MANIFEST).exists():
+        if anew or state != self._seen.get(MANIFEST) or not (self.folder / MANIFEST).exists():
             text = self._remote.read(MANIFEST)
-            if not self._is_current(text):
+            if anew or not self._is_current(text):
                 self._copy_build(text)
             self._seen = {**self._seen, MANIFEST: state}
-        manifest = read_manifest(self.folder, kind=KIND, version=VERSION)
+        try:
+            manifest = read_manifest(self.folder, kind=KIND, version=VERSION)
+        except FolderError:  # a file of the copy is gone
+            self._copy_build(self._remote.read(MANIFEST))
+            manifest = read_manifest(self.folder, kind=KIND, version=VERSION)
         states = self._log_states(manifest["segment"])
         if any(self._seen.get(name) != one for name, one in states.items()):
-            self._copy_changes(self.folder / manifest["segment"], manifest["log"])
-            self._seen |= states
+            if self._copy_changes(self.folder / manifest["segment"], manifest["log"]):
+                self._seen |= states
+            else:
+                self._copy_build(self._remote.read(MANIFEST))
+                self._seen[MANIFEST] = state
         for name in EXTRAS:
-            with suppress(MissingFileError):
+            try:
                 if (one := self._state(name)) != self._seen.get(name):
                     write_file(self.folder / name, self._remote.read(name))
                     self._seen[name] = one
+            except MissingFileError:
+                self._seen.pop(name, None)
+                (self.folder / name).unlink(missing_ok=True)
 
     def _state(self, name: str) -> FileState:
         try:
@@ -149,17 +159,22 @@ class IndexCopy:
     def _log_states(self, segment: str) -> dict[str, FileState]:
         return {name: self._state(f"{segment}/{name}") for name in (LOG, HEAD)}
 
-    def _copy_changes(self, segment: Path, identity: str) -> None:
-        """Appends the changes that the log of the copy lacks."""
+    def _copy_changes(self, segment: Path, identity: str) -> bool:
+        """Appends the changes that the log of the copy lacks; returns False if its log is damaged or another one."""
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".log-") as place:
             self._fetch_log(segment.name, Path(place))
             there, here = WriteAheadLog(Path(place), identity), WriteAheadLog(segment, identity)
-            position = _end(here)
-            for change, after in there.read(here.start):
+            changes = there.read(there.start)
+            try:
+                position = _end(here)
+            except FolderError:
+                return False
+            if position not in (there.start, *(after for _, after in changes)):
+                return False
+            for change, after in changes:
                 if after.records > position.records:
                     position = here.append(change, position)
-                    if position != after:
-                        raise FolderError(f"{segment / LOG} differs from that of {shown(self._remote.address)}")
+        return True
 
     def _fetch_log(self, segment: str, place: Path) -> None:
         """Copies the log and its head, which belong together although a writer appends to it meanwhile."""
@@ -222,10 +237,21 @@ class CopiedIndex(FolderIndex):
             self._stopped.set()
             raise self._first
         try:
-            super().__init__(self.folder, following)
+            self._open(following)
         except BaseException:
             self._stopped.set()
             raise
+
+    def _open(self, following: Following | None) -> None:
+        try:
+            super().__init__(self.folder, following)
+        except FolderError as error:
+            log.warning("the copy of %s is damaged (%s): it is copied again", self._address, error)
+            try:
+                self._copy.update(wait=True, anew=True)
+            except (FolderError, RemoteError, OSError) as later:
+                raise FolderError(f"{error}. It is a copy of {self._address}, to be copied again: {later}") from later
+            super().__init__(self.folder, following)
 
     @property
     def state(self) -> IndexState:
@@ -250,6 +276,10 @@ class CopiedIndex(FolderIndex):
         self._refuse()
 
     def change_columns(self, names: Sequence[str], columns: Mapping[str, Sequence[Any]]) -> int:
+        """Raises ArgumentError, because a copy cannot be changed."""
+        self._refuse()
+
+    def add_columns(self, types: Mapping[str, str]) -> None:
         """Raises ArgumentError, because a copy cannot be changed."""
         self._refuse()
 
@@ -321,7 +351,8 @@ def _check_folder(folder: Path, address: str) -> None:
             if mark.read_text(encoding="utf-8") != identity:
                 raise FolderError(f"{folder} has the copy of another address: name another folder with --index-copy")
             return
-        if folder.exists() and any(folder.iterdir()):
+        # Another process may be writing the mark at this moment.
+        if folder.exists() and not all(path.name.startswith(".") for path in folder.iterdir()):
             raise FolderError(f"{folder} is not empty: name another folder with --index-copy")
         folder.mkdir(parents=True, exist_ok=True)
         write_file(mark, identity)

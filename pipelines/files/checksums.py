@@ -31,13 +31,20 @@ class Checksums:
 
     Args:
         folder: the folder; it need not be writable.
+        trusted: whether kept checksums are used; otherwise all files are read.
+
+    Attributes:
+        used: whether `sha256` has returned a kept checksum.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, trusted: bool = True) -> None:
         self._folder = folder
-        self._kept = [_read(folder / FILE), _entries(read_remembered(_REMEMBERED).get(str(folder.absolute())))]
+        self._kept: list[dict[str, _Entry]] = []
+        if trusted:
+            self._kept += [_read(folder / FILE), _entries(read_remembered(_REMEMBERED).get(str(folder.absolute())))]
         self._current: dict[str, _Entry] = {}
         self._read_bytes = 0
+        self.used = False
 
     def sha256(self, path: Path) -> str:
         """Returns the SHA-256 of a file in the folder; reads the file unless it has not changed since it was read.
@@ -50,6 +57,7 @@ class Checksums:
             entry = kept.get(name)
             if entry is not None and entry[:-1] == state:
                 self._current[name] = entry
+                self.used = True
                 return str(entry[-1])
         digest = sha256_of(path)
         _, modified, changed, _ = state

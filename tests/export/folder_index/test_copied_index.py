@@ -14,6 +14,7 @@ from export.folder_index import copied_index
 from export.folder_index.copied_index import CopiedIndex, IndexCopy
 from export.folder_index.folder_index import FolderIndex
 from export.folder_index.following import Following
+from export.folder_index.write_ahead_log import WriteAheadLog
 from export.indexes.kinds import index_to_serve
 from export.indexes.open_index import follow_index
 from keras_retrieval.errors import ArgumentError
@@ -210,6 +211,7 @@ def test_a_copy_is_not_changed(source, tmp_path):
         lambda: index.delete(["0.jpg"]),
         lambda: index.add_columns({"year": "number"}),
         lambda: index.change_columns(["0.jpg"], {}),
+        lambda: index.add_columns({"place": "text"}),
         index.compact,
     ):
         with pytest.raises(ArgumentError, match=r"faulty://bucket/index is searched in a copy .* cannot be changed"):
@@ -250,3 +252,44 @@ def test_a_calibration_is_copied_with_the_index(source, copy):
     send(source)
     copy.update()
     assert (copy.folder / "calibration.json").read_text() == "{}"
+    BUCKET.remove(["calibration.json"])
+    copy.update()
+    assert not (copy.folder / "calibration.json").exists()
+
+
+@pytest.mark.parametrize("damaged", ["rows.npy", "names.txt", "head.json"])
+def test_a_damaged_copy_is_made_again(source, copy, damaged):
+    copy.update()
+    for damage in (Path.unlink, lambda path: path.write_bytes(b"{")):
+        damage(copy.folder / "segment-000001" / damaged)
+        index = CopiedIndex(ADDRESS, copy.folder, SERVED)
+        assert (first(index, 3), index.state.problem) == ("3.jpg", "")
+        index.close()
+        assert content(copy.folder) == content(source)
+
+
+def test_a_damaged_copy_is_an_error_while_the_storage_refuses(source, copy, storage):
+    copy.update()
+    (copy.folder / "segment-000001" / "rows.npy").unlink()
+    storage.error, storage.outage = PermissionError("access denied"), (0.0, float("inf"))
+    with pytest.raises(FolderError, match=r"rows.npy is missing.* a copy of faulty://bucket/index.* access denied"):
+        CopiedIndex(ADDRESS, copy.folder, SERVED)
+
+
+def test_a_running_copy_follows_an_index_that_was_restored_to_an_earlier_state(source, copy):
+    FolderIndex(source).delete(["0.jpg"])
+    send(source)
+    copy.update()
+    index = FolderIndex(copy.folder, SERVED)
+    assert first(index, 0) != "0.jpg"
+    WriteAheadLog(source / "segment-000001", index.facts["log"]).create()
+    send(source)
+    copy.update()
+    wait_until(lambda: first(index, 0) == "0.jpg", "the earlier state is loaded")
+    assert content(copy.folder) == content(source)
+
+
+def test_the_mark_that_another_process_is_writing_does_not_make_a_folder_full(source, tmp_path):
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "..address.0123456789ab.writing").touch()
+    IndexCopy(ADDRESS, tmp_path / "copy").update()

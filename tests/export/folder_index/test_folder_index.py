@@ -554,3 +554,18 @@ def test_rows_of_another_width_than_the_stored_ones_are_told(tmp_path):
     assert len(index.search(np.ones((1, 8)), 3)[0].names) == len(index.search(np.ones((1, 4)), 3)[0].names) == 3
     with pytest.raises(ValueError, match="have 5 dimensions, the index has 8"):
         index.search(np.ones((1, 5)), 3)
+
+
+@pytest.mark.parametrize("kept", ["0" * 64, None, ["x"]])
+def test_wrong_checksums_that_were_kept_are_not_taken_for_damage(built, tmp_path, kept):
+    folder = shutil.copytree(built["exact"], tmp_path / "index")
+    files = {path.relative_to(folder).as_posix(): path.stat() for path in (folder / "segment-000001").rglob("*")}
+    entries = {
+        name: [of.st_size, of.st_mtime_ns, of.st_ctime_ns, of.st_ino, kept] for name, of in files.items()
+    }  # fmt: skip
+    (folder / ".checksums.json").write_text(json.dumps(entries))
+    assert len(open_index(folder)) == 2_000
+    rows = folder / "segment-000001" / "rows.npy"
+    rows.write_bytes(rows.read_bytes()[:-1] + b"x")
+    with pytest.raises(FolderError, match=r"rows.npy has changed since it was written"):
+        open_index(folder)

@@ -118,3 +118,11 @@ def test_small_folders_are_read_again(folder, monkeypatch):
     monkeypatch.setattr(checksums, "KEPT_FROM", 100)
     checksum(folder)
     assert not (folder / FILE).exists()
+
+
+def test_kept_checksums_are_not_used_if_they_are_not_trusted(folder, reads):
+    digest = checksum(folder)
+    (folder / FILE).write_text(json.dumps({"part/rows": [*checksums._state(folder / "part" / "rows"), "0"]}))
+    assert checksum(folder) == "0"
+    assert Checksums(folder, trusted=False).sha256(folder / "part" / "rows") == digest
+    assert reads == ["rows", "rows"]
