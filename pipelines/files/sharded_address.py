@@ -24,7 +24,20 @@ import numpy as np
 
 from .durable import MANIFEST, FolderError, manifest_text, names_text, read_manifest, sha256_of
 from .remote import READERS, FileState, MissingFileError, RemoteFolder, named, remote_folder
-from .shards import LEFT_OUT, NAMES, Part, ShardedFolder, distinct_parts, joined_notes, left_out_text, packed, unpacked
+from .remote_errors import shown
+from .shards import (
+    LEFT_OUT,
+    NAMES,
+    Part,
+    ShardedFolder,
+    damaged_notes,
+    distinct_parts,
+    joined_notes,
+    left_out_text,
+    packed,
+    parsed_note,
+    unpacked,
+)
 
 log = logging.getLogger("keras_retrieval")
 
@@ -181,16 +194,22 @@ class ShardedAddress:
         """Reads the notes of the finished shards, in order; see `finish`.
 
         Raises:
-            FolderError: another run of the same command has ended.
+            FolderError: another run of the same command has ended; or notes are damaged, which are removed, so that
+                another run finishes their shards again.
         """
         numbers = sorted(self._finished())
         if len(numbers) != self._joined.get("shards", len(numbers)):
             raise self._gone()
         try:
             with ThreadPoolExecutor(READERS) as pool:
-                return [json.loads(text) for text in pool.map(lambda number: self._work.read(_note(number)), numbers)]
+                notes = list(pool.map(lambda number: parsed_note(self._work.read(_note(number))), numbers))
         except MissingFileError as error:
             raise self._gone() from error
+        names = [_note(number) for number, note in zip(numbers, notes, strict=True) if "files" not in (note or {})]
+        if names:
+            self._work.remove(names)
+            raise damaged_notes(f"{shown(self._work.address)}/{name}" for name in names)
+        return [note for note in notes if note is not None]
 
     def join(self, *left_out: Mapping[str, str]) -> tuple[list[str], dict[str, str], list[dict[str, Any]]]:
         """Makes names.txt and left_out.json, which `seal` writes, from the notes of all shards; see `ShardedFolder`."""

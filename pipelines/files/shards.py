@@ -125,7 +125,7 @@ class ShardedFolder:
         path = self.partial / PLAN
         if path.exists():
             content = read_json(path)
-            if isinstance(content, dict) and content.get("fingerprint") == self.fingerprint:
+            if isinstance(content, dict) and content.get("fingerprint") == self.fingerprint and "plan" in content:
                 write_file(self.partial / RUN, self.fingerprint)
                 return content["plan"]
             log.warning(f"{self.partial} was left by a run with other photos or options: starting over")
@@ -247,8 +247,18 @@ class ShardedFolder:
             path.unlink()
 
     def notes(self) -> list[dict[str, Any]]:
-        """Reads the notes of the finished shards, in order; see `finish`."""
-        return [read_json(path) for path in sorted(self.partial.glob(".shard-*.json"))]
+        """Reads the notes of the finished shards, in order; see `finish`.
+
+        Raises:
+            FolderError: notes are damaged; they are removed, so that another run finishes their shards again.
+        """
+        paths = sorted(self.partial.glob(".shard-*.json"))
+        notes = [parsed_note(path.read_bytes()) for path in paths]
+        if damaged := [path for path, note in zip(paths, notes, strict=True) if note is None]:
+            for path in damaged:
+                path.unlink(missing_ok=True)
+            raise damaged_notes(map(str, damaged))
+        return [note for note in notes if note is not None]
 
     def join(self, *left_out: Mapping[str, str]) -> tuple[list[str], dict[str, str], list[dict[str, Any]]]:
         """Writes names.txt and left_out.json from the notes of all shards.
@@ -298,6 +308,23 @@ class ShardedFolder:
 
     def _note(self, number: int) -> Path:
         return self.partial / f".shard-{number:05}.json"
+
+
+def parsed_note(content: bytes) -> dict[str, Any] | None:
+    """Parses the note of a shard; returns None if it is damaged."""
+    try:
+        note = json.loads(content)
+        sound = isinstance(note["names"], list) and isinstance(note["left_out"], dict)
+        return note if sound and isinstance(note.get("files", {}), dict) else None
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
+
+
+def damaged_notes(places: Iterable[str]) -> FolderError:
+    """The error for notes that are damaged and were removed."""
+    first, *others = places
+    more = f" and {len(others):,} more" if others else ""
+    return FolderError(f"{first}{more} was damaged: run the command again, which does this part of the work again")
 
 
 def joined_notes(

@@ -262,3 +262,23 @@ def test_a_place_that_may_not_be_written_is_an_error_before_the_plan(faults):
 
     with pytest.raises(RemoteError, match="Access Denied: the account has no right to this"):
         address().start(lambda: pytest.fail("the plan was made"))
+
+
+@pytest.mark.parametrize("note", [b"", b"{", b"null", b"[]", b"{}", b'{"names": 5, "left_out": {}, "files": {}}'])
+@pytest.mark.parametrize("place", ["bucket", "disk"])
+def test_a_shard_whose_note_is_damaged_is_done_again(faults, tmp_path, place, note):
+    sharded = address() if place == "bucket" else ShardedFolder(tmp_path / "out", "descriptors", 1, "mine")
+
+    def do():
+        sharded.start(lambda: [1])
+        done = [number for number, names in sharded.unfinished(SHARDS).items() if write(sharded, number, names)]
+        return done, sharded.join()[0]
+
+    assert do() == ([0, 1, 2], ["a", "b", "c", "d"])
+    if place == "bucket":
+        sharded._work.write("shard-00001.json", note)
+    else:
+        (sharded.partial / ".shard-00001.json").write_bytes(note)
+    with pytest.raises(FolderError, match=r"shard-00001.json was damaged: run the command again"):
+        do()
+    assert do() == ([1], ["a", "b", "c", "d"])
