@@ -10,6 +10,7 @@ deleted. The index and everything else is in a state folder (`state`); nothing i
 
 import contextlib
 import logging
+import numbers
 import os
 import shutil
 import sys
@@ -474,6 +475,9 @@ class Collection:
         return learn(options).calibration
 
     def _checked_answers(self, min_probability: float) -> Answers | None:
+        is_number = isinstance(min_probability, numbers.Real) and not isinstance(min_probability, bool)
+        if not is_number or not 0 <= min_probability < 1:
+            raise ArgumentError(f"min_probability must be a number from 0 to below 1, got {min_probability!r}")
         answers = self.answers()
         if min_probability and answers is None:
             raise CalibrationError(f"min_probability: {self.folder} is not calibrated: call calibrate(TUPLES) first")

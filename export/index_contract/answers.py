@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_retrieval.errors import ArgumentError
 from keras_retrieval.ranking.likely_matches import SAME, nearness, scale_neighbour
 
 from .calibration import MUTUAL, Calibration, Compared, check_fits, check_local, read_calibration
@@ -116,7 +117,23 @@ class Answers:
         return self.judge(self.evidence(row, hits, own), compared)
 
     def evidence(self, row: np.ndarray, hits: Hits, own: str | None = None) -> Evidence:
-        """Returns what descriptors say of each neighbour, for `judge`. The arguments are those of `probabilities`."""
+        """Returns what descriptors say of each neighbour, for `judge`. The arguments are those of `probabilities`.
+
+        Photos that were deleted from the index since the search are least similar.
+        """
+        try:
+            return self._evidence(row, hits, own)
+        except ArgumentError:
+            present = frozenset(self._index.names)
+            kept = [place for place, name in enumerate(hits.names) if name in present]
+            if len(kept) == len(hits.names):
+                raise
+        found, some = Evidence(*np.full((2, len(hits.names)), -1.0)), self.evidence(row, hits.pick(kept), own)
+        for values, of_some in zip(found, some, strict=True):
+            values[kept] = of_some
+        return found
+
+    def _evidence(self, row: np.ndarray, hits: Hits, own: str | None) -> Evidence:
         if not hits.names:
             return Evidence(np.zeros(0), np.zeros(0))
         scale = self._scales.of_queries(row[None], [own])

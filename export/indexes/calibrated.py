@@ -8,6 +8,8 @@ from typing import Any
 
 from keras_retrieval.pipelines.local_features.matchers import MUTUAL, matcher_identity
 
+from keras_retrieval.errors import RetrievalError
+
 from ..folder_index.write_ahead_log import file_stamp
 from ..index_contract.answers import Answers, open_answers
 from ..index_contract.calibration import file_name
@@ -119,7 +121,8 @@ class LiveCalibration:
         stamp = self._stamp()
         if stamp != self._seen and self._lock.acquire(blocking=False):
             try:
-                self._follow(stamp)
+                if stamp != self._seen:
+                    self._follow(stamp)
             finally:
                 self._lock.release()
         if self._answers is None and self._min_probability:
@@ -128,12 +131,14 @@ class LiveCalibration:
 
     def _follow(self, stamp: tuple[Any, Any]) -> None:
         same_network = stamp[1] == self._seen[1]
-        self._seen = stamp
         try:
             answers = self._opened()
         except CalibrationError as error:
             log.warning(f"the calibration is not taken over: {error}")
             answers = None
+        except (OSError, RetrievalError):  # of the index, while it is replaced: the search reports it, the next tries
+            return
+        self._seen = stamp
         if answers is None and same_network:
             return
         if answers is not None:

@@ -181,7 +181,8 @@ class PhotoSearch:
 
         Raises:
             ServingError: DEADLINE_EXCEEDED or CANCELLED if the client no longer waits; FAILED_PRECONDITION if a
-                probability is to be promised, and no calibration fits the index any more.
+                probability is to be promised, and no calibration fits the index any more; UNAVAILABLE if the index
+                cannot be read.
         """
         try:
             judge = self.judging()
@@ -189,8 +190,11 @@ class PhotoSearch:
             raise ServingError(Code.FAILED_PRECONDITION, f"No probabilities: {error}") from error
         if judge is None:
             return hits, matches, np.zeros(len(hits.names))
-        with self.slots.slot(deadline):
-            probabilities = judge.answers.probabilities(row, hits, matches or None)
+        try:
+            with self.slots.slot(deadline):
+                probabilities = judge.answers.probabilities(row, hits, matches or None)
+        except (OSError, FolderError, ArgumentError) as error:  # as while the index of another network takes over
+            raise ServingError(Code.UNAVAILABLE, f"The index does not answer: {error}") from error
         kept = np.flatnonzero(probabilities >= judge.min_probability)
         return hits.pick(kept), [matches[place] for place in kept.tolist()] if matches else [], probabilities[kept]
 

@@ -107,6 +107,9 @@ def test_a_calibrated_collection_gives_probabilities(tmp_path, calls):
         with pytest.raises(CalibrationError, match=r"^min_probability 0\.99: .* 28 queries, .* at most 0\.966"):
             collection.search(names[0], min_probability=0.99)
         assert set(collection.search(names[0], k=30, min_probability=0.9).names) == set(names[:7])
+        for wrong in ("0.9", True, None, np.nan, -0.1, 1.0):
+            with pytest.raises(ArgumentError, match="min_probability must be a number from 0 to below 1, got "):
+                collection.search(names[0], min_probability=wrong)
         stranger = chance.integers(0, 256, (2, 2, 3), np.uint8).repeat(6, 0).repeat(8, 1)
         assert collection.search(stranger, min_probability=0.9).names == []
 
