@@ -97,6 +97,8 @@ def test_photos_are_added_replaced_and_deleted_by_any_name(tmp_path, place):
     changed = collection.version
     collection.add(["a"], rows[1:2])
     assert len({empty, changed, collection.version}) == 3
+    assert collection.state.photos == len(collection)
+    assert (collection.state.loads, collection.state.problem) == (1, "")
     np.testing.assert_array_equal(collection.to_stored(rows), rows)
     assert collection.delete(["a"]) == 1
     assert collection.search(np.zeros((0, 8)), 5) == []
