@@ -271,10 +271,6 @@ class CopiedIndex(FolderIndex):
         """Raises ArgumentError, because a copy cannot be changed."""
         self._refuse()
 
-    def add_columns(self, types: Mapping[str, str]) -> None:
-        """Raises ArgumentError, because a copy cannot be changed."""
-        self._refuse()
-
     def change_columns(self, names: Sequence[str], columns: Mapping[str, Sequence[Any]]) -> int:
         """Raises ArgumentError, because a copy cannot be changed."""
         self._refuse()
