@@ -236,7 +236,8 @@ class SearchPage:
         catalogue, _, version, listing = self._listing(parameters, "time")
         photos = filter_from_query(parameters)
         cells = _whole(parameters, "cells", 40, 1, MOST_CELLS)
-        found = summary(catalogue, photos.rows(catalogue), photos.area, cells)
+        with_columns = flag(_last(parameters, "columns") or "1", "columns")
+        found = summary(catalogue, photos.rows(catalogue), photos.area, cells, with_columns=with_columns)
         # The time line belongs to the listing by time, in which a stack is represented by its earliest photo.
         return found | {"version": version, "times": times(catalogue, np.sort(listing.rows))}
 

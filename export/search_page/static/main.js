@@ -130,7 +130,7 @@ async function showTimes() {
   try {
     const parameters = listingParameters();
     parameters.delete("sort");
-    const { times, total } = await json("summary.json", { parameters });
+    const { times, total } = await json("summary.json", { parameters: new URLSearchParams([...parameters, ["columns", "0"]]) });
     const now = listingParameters();
     now.delete("sort");
     if (String(now) !== String(parameters)) return;

@@ -63,6 +63,7 @@ export class PhotoMap {
     const request = (this.request = new AbortController());
     const parameters = filterParameters({ ...state, area: null });
     if (area) parameters.set("area", area.join(","));
+    parameters.set("columns", "0");
     parameters.set("cells", Math.max(4, Math.round(this.view.width / CLUSTER)));
     try {
       return await json("summary.json", { parameters, signal: request.signal });

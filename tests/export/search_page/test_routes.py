@@ -168,6 +168,9 @@ def test_photos_are_listed_filtered_and_sorted(page):
     }  # fmt: skip
     assert get(page, "/names.json", count=2)[2]["names"] == [NEW, "top.jpg"]
     summary = get(page, "/summary.json", folder="a")[2]
+    assert get(page, "/summary.json", folder="a", columns=0)[2] == {
+        name: part for name, part in summary.items() if name != "columns"
+    }
     assert (summary["version"], summary["total"], summary["folders"][0]) == ("1", 3, {"path": "a", "count": 3})
     assert get(page, "/left_out.json")[2] == {
         "total": 1, "files": [{"name": "broken.jpg", "reason": "truncated: the file ends too early"}],
@@ -188,6 +191,7 @@ def test_photos_are_listed_filtered_and_sorted(page):
         ("/row.json", {"name": "none.jpg"}, "name: none.jpg is not among the photos."),
         ("/row.json", {}, "name: it is missing"),
         ("/summary.json", {"cells": "0"}, "cells must be a whole number from 1 to 200, got '0'."),
+        ("/summary.json", {"columns": "no"}, "columns must be 0 or 1, got 'no'."),
         ("/summary.json", {"area": "1,2"}, "area must be four numbers"),
         ("/thumbnails/top.jpg", {"side": "300"}, "side must be one of 256, 512, got 300."),
         ("/photos.json", {str(number): "" for number in range(1_001)}, "The query of the address cannot be read"),
