@@ -229,7 +229,8 @@ def read_calibration(path: Path) -> Calibration:
     sound &= all(min(curve.weights) >= 0 for curve in curves.values())
     counts = [document.get(key, 0) for key in ("photos", "queries")]
     sound &= all(type(one) is str for one in matcher.values()) and "name" in matcher
-    sound &= all(type(count) is int and count >= 0 for count in counts)
+    sound &= all(type(count) is int and 0 <= count < 2**53 for count in counts)
+    sound &= type(document["version"]) is int and document["version"] > 0
     if GLOBAL not in curves or not sound or not 0 < limit < 1:
         raise CalibrationError(f"{path} is damaged (its numbers): run `keras-retrieval calibrate` again")
     known = ("kind", "version", "curves", "limit", "network", "local", "matcher")
