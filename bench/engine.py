@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", default="dask", choices=("dask", "ray"), help="engine to measure")
     parser.add_argument(
-        "--photos", type=int, default=2000, help="number of photos for speed; 0 for neither speed nor growth"
+        "--photos", type=int, default=2000, help="with dask, number of photos for speed and growth; 0 for neither"
     )
     parser.add_argument("--kills", type=int, default=10, help="number of runs with a killed worker")
     parser.add_argument("--run", help=argparse.SUPPRESS)
@@ -56,7 +56,7 @@ def main() -> None:
         work = Path(folder)
         if arguments.kills:
             _killed(work, arguments.engine, arguments.kills, add)
-        if arguments.photos:
+        if arguments.photos and arguments.engine == "dask":  # the processes of Ray's actors end with the run
             _speed_and_growth(work, arguments.engine, arguments.photos, add)
 
 
@@ -220,17 +220,20 @@ def _driver_killed(network: str, work: Path, expected: dict[str, bytes], address
 
 
 def _speed_and_growth(work: Path, engine: str, photos: int, add: Callable[[dict[str, Any]], None]) -> None:
-    """The cluster ends with the driver, whose children its processes are: their CPU time counts."""
     network = _tiny_network(work)
     _draw(work / "few", photos, 64)
     _draw(work / "many", 10 * photos, 64)
+    common: dict[str, Any] = {"shard": 1000, "size": 64}
     cpu, memory = dict[tuple[str, str], float](), dict[str, int]()
-    for name, options in (("there", {"engine": engine, "workers": 1}), ("here", {})):
+    with _cluster(engine, 1) as (address, pids):
+        _run(network, work / "few", work / "warm", engine=address, workers=1, **common)
         for folder in ("few", "many"):
-            found = _run(network, work / folder, work / f"{name}-{folder}", shard=1000, **{"size": 64, **options})
-            cpu[name, folder] = found["cpu"]
-            if name == "there":
-                memory[folder] = found["memory"]
+            before = _cpu_of(pids())
+            found = _run(network, work / folder, work / f"there-{folder}", engine=address, workers=1, **common)
+            cpu["there", folder] = found["cpu"] + _cpu_of(pids()) - before
+            memory[folder] = found["memory"]
+    for folder in ("few", "many"):
+        cpu["here", folder] = _run(network, work / folder, work / f"here-{folder}", **common)["cpu"]
     there, here = (cpu[name, "many"] - cpu[name, "few"] for name in ("there", "here"))
     add(
         {
@@ -245,6 +248,13 @@ def _speed_and_growth(work: Path, engine: str, photos: int, add: Callable[[dict[
             f"{(memory['many'] - memory['few']) / (9 * photos):.0f} bytes",
         }
     )
+
+
+def _cpu_of(pids: list[int]) -> float:
+    """CPU time in s of processes that are not children of a run."""
+    import psutil
+
+    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids)
 
 
 def _tiny_network(work: Path) -> str:
