@@ -49,8 +49,8 @@ export function percent(probability) {
 const DAY = new Intl.DateTimeFormat("en", { day: "numeric", month: "long", year: "numeric", timeZone: "UTC" });
 const MONTH = new Intl.DateTimeFormat("en", { month: "long", year: "numeric", timeZone: "UTC" });
 
-// The start of a time as "2017-07-18"; columns may also have EXIF's form, "2017:07:18 10:30:00".
-export const isoDay = (text) => text.slice(0, 10).replace(/^(\d{4}):(\d\d):/, "$1-$2-");
+// The start of a time as "2017-07-18"; columns may also have EXIF's form, "2017:07:18 10:30:00" or "2017:07".
+export const isoDay = (text) => text.slice(0, 10).replaceAll(":", "-");
 
 export function date(text, format = DAY) {
   const iso = isoDay(text);

@@ -273,6 +273,20 @@ def test_odd_columns_and_values_stay_what_they_are(user):
     user.says("#problem", ">= is for numbers and times")
 
 
+def test_every_form_of_a_time_is_readable(user):
+    user.open()
+    forms = {
+        "2017": "2017", "2017-07": "July 2017", "2017:07": "July 2017", "2017-07-18": "July 18, 2017",
+        "2017:07:18 10:30:05": "July 18, 2017, 10:30", "9999-12-31T23:59": "December 31, 9999, 23:59",
+    }  # fmt: skip
+    found = user.browser.execute_async_script(
+        "import(new URL('static/dom.js', location.href)).then(({ dateAndTime }) => arguments[1](arguments[0].map("
+        "dateAndTime)), (error) => arguments[1](String(error)))",
+        list(forms),
+    )
+    assert found == list(forms.values())
+
+
 def test_photos_without_a_time_or_a_place(user):
     source = user.service.source
     columns = source.columns | {
