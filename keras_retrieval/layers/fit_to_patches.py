@@ -48,14 +48,15 @@ class FitToPatches(keras.layers.Layer):
 
     def call(self, x: Any, mask: Any | None = None) -> Any:
         height, width = ops.shape(x)[1:3]
-        if mask is None and all(isinstance(side, int) and self._fitted(side) == side for side in (height, width)):
+        if mask is None and all(isinstance(side, int) and self.fitted(side) == side for side in (height, width)):
             return x
-        sides = self._fitted(height), self._fitted(width)
+        sides = self.fitted(height), self.fitted(width)
         rows, columns = valid_size(x, mask)
-        x = resampled(x, mask, sides, (self._fitted(rows), self._fitted(columns)))
+        x = resampled(x, mask, sides, (self.fitted(rows), self.fitted(columns)))
         return ops.cast(x, self.compute_dtype)
 
-    def _fitted(self, side: Any) -> Any:
+    def fitted(self, side: Any) -> Any:
+        """The sides of photos in pixels after resizing, an integer or a tensor as `side` is."""
         if isinstance(side, int):
             return max(round(side / self.patch), 1) * self.patch
         patches = ops.round(ops.cast(side, "float32") / self.patch)
@@ -65,12 +66,12 @@ class FitToPatches(keras.layers.Layer):
         if mask is None:
             return None
         sides = zip(ops.shape(x)[1:3], valid_size(x, mask), strict=True)
-        rows, columns = (ops.arange(self._fitted(side)) < self._fitted(size)[:, None] for side, size in sides)
+        rows, columns = (ops.arange(self.fitted(side)) < self.fitted(size)[:, None] for side, size in sides)
         return rows[:, :, None] & columns[:, None, :]
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         batch, height, width, channels = input_shape
-        return batch, *(None if side is None else self._fitted(side) for side in (height, width)), channels
+        return batch, *(None if side is None else self.fitted(side) for side in (height, width)), channels
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "patch": self.patch}

@@ -3,9 +3,11 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from ..errors import ArgumentError
+from .cells import valid_size
 
 
 @keras.saving.register_keras_serializable("keras_retrieval")
@@ -22,7 +24,8 @@ class Rescaling(keras.layers.Layer):
             SuperGlobal's published code does; by default by the factor itself.
 
     Input shape:
-        (B, H, W, C); H and W may be unknown until run time.
+        (B, H, W, C); H and W may be unknown until run time. An optional `mask` (B, H, W) is true on a rectangle of
+        valid pixels at the upper left; each photo of such a batch is resized by itself.
 
     Output shape:
         (B, floor(factor x H), floor(factor x W), C), where height and width are at least 1.
@@ -42,33 +45,55 @@ class Rescaling(keras.layers.Layer):
         self.factor = float(factor)
         self.antialias = antialias
         self.by_size = by_size
+        self.supports_masking = True
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: Any, mask: Any | None = None) -> Any:
         batch, height, width, channels = ops.shape(x)
         x = ops.cast(x, "float32")
-        rows, columns = self._weights(height), self._weights(width)
+        sizes = (None, None) if mask is None else valid_size(x, mask)
+        rows, columns = (self._weights(length, size) for length, size in zip((height, width), sizes, strict=True))
         x = ops.matmul(rows, ops.reshape(x, (-1, height, width * channels)))
-        x = ops.reshape(x, (batch, ops.shape(rows)[0], width, channels))
-        return ops.cast(ops.matmul(columns, x), self.compute_dtype)
+        x = ops.reshape(x, (batch, self.resized(height), width, channels))
+        return ops.cast(ops.matmul(columns if mask is None else columns[:, None], x), self.compute_dtype)
 
-    def _weights(self, length: Any) -> Any:
-        """Computes the weight of each old pixel in each new pixel along one axis, (new length, length)."""
-        new = self._resized(length)
-        factor = ops.cast(new, "float32") / ops.cast(length, "float32") if self.by_size else self.factor
+    def _weights(self, length: Any, size: Any | None) -> Any:
+        """Computes the weight of each old pixel in each new pixel along one axis.
+
+        Args:
+            length: length of the axis.
+            size: number of valid pixels of each photo, (B,); None if all are valid.
+
+        Returns:
+            (new length, length), or with `size` (B, new length, length).
+        """
+        new = self.resized(length)
+        old = length if size is None else size[:, None, None]
+        factor = ops.cast(self.resized(old), "float32") / ops.cast(old, "float32") if self.by_size else self.factor
         reach = ops.maximum(1 / factor, 1.0) if self.antialias else 1.0
-        centre = (ops.cast(ops.arange(new), "float32") + 0.5) / factor
-        distance = ops.cast(ops.arange(length), "float32") + 0.5 - centre[:, None]
+        centre = (ops.cast(ops.arange(new), "float32")[:, None] + 0.5) / factor
+        distance = ops.cast(ops.arange(length), "float32") + 0.5 - centre
         weights = ops.maximum(1 - ops.abs(distance) / reach, 0.0)
-        return weights / ops.sum(weights, axis=1, keepdims=True)
+        if size is None:
+            return weights / ops.sum(weights, axis=1, keepdims=True)
+        weights = ops.where((ops.arange(length) < old) & (ops.arange(new)[:, None] < self.resized(old)), weights, 0.0)
+        return weights / ops.maximum(ops.sum(weights, axis=-1, keepdims=True), 1e-6)
 
-    def _resized(self, length: Any) -> Any:
+    def compute_mask(self, x: Any, mask: Any | None = None) -> Any:
+        if mask is None:
+            return None
+        sides = zip(ops.shape(x)[1:3], valid_size(x, mask), strict=True)
+        rows, columns = (ops.arange(self.resized(side)) < self.resized(size)[:, None] for side, size in sides)
+        return rows[:, :, None] & columns[:, None, :]
+
+    def resized(self, length: Any) -> Any:
+        """The sides of photos in pixels after resizing, an integer or a tensor as `length` is."""
         if isinstance(length, int):
-            return max(int(length * self.factor), 1)
+            return max(int(np.float32(length) * np.float32(self.factor)), 1)  # as for lengths that are tensors
         return ops.maximum(ops.cast(ops.cast(length, "float32") * self.factor, "int32"), 1)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         batch, height, width, channels = input_shape
-        sides = (None if side is None else self._resized(side) for side in (height, width))
+        sides = (None if side is None else self.resized(side) for side in (height, width))
         return batch, *sides, channels
 
     def get_config(self) -> dict[str, Any]:

@@ -199,6 +199,9 @@ def _distances(photos: Any, squared: bool) -> Any:
 
     On the diagonal and for identical descriptors the distance is 0 with gradient 0.
     """
+    # Distances do not depend on the origin. Descriptors of one network have a large mean, whose square would cost the
+    # squared distance of near descriptors its last digits.
+    photos = photos - ops.stop_gradient(ops.mean(photos, axis=0, keepdims=True))
     lengths = ops.sum(ops.square(photos), axis=1)
     squares = lengths[:, None] + lengths[None] - 2.0 * ops.matmul(photos, ops.transpose(photos))
     apart = ops.logical_and(squares > 0, ops.logical_not(ops.eye(ops.shape(photos)[0], dtype="bool")))

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from keras_retrieval.errors import RetrievalError
+from keras_retrieval.errors import ArgumentError, RetrievalError
 
 from ..files.machine import cores
 from ..networks.errors import NetworkError
@@ -23,9 +23,19 @@ from ..networks.onnx_network import OnnxNetwork, require_sides
 from ..photos.reader import Crop, PhotoError
 from ..photos.reading import Shape
 from ..runtimes.conversion import convert
-from ..runtimes.options import OPENVINO, named_runtime, require_runtime
+from ..runtimes.options import JAX, OPENVINO, TENSORFLOW, named_runtime, require_runtime
 from ..runtimes.sessions import open_network
 from ..runtimes.switching import Convertible, SwitchingDescriber
+from .padded_batches import (
+    AUTO,
+    BATCH_SHAPES,
+    BUCKETS,
+    EXACT,
+    BucketDescriber,
+    add_to_buckets,
+    bucket_of,
+    describe_batch,
+)
 
 BATCH_PIXELS = 2**21  # pixels per batch of the network, 8 photos of 512 x 512; larger batches are not faster
 NO_DESCRIPTOR = "the network's descriptor of it is zero or not finite"  # the reason for leaving out a photo
@@ -102,10 +112,12 @@ def describer(
     antialias: bool = True,
     mirror: bool = False,
     runtime: Runtime | None = None,
+    batch_shapes: str = AUTO,
 ) -> DescribeFn:
     """Compiles a network into a function that computes the descriptors of a batch of photos.
 
-    TensorFlow traces the function only once, so that batches and photos may have any size.
+    TensorFlow traces the function only once, so that batches and photos may have any size. JAX compiles it for each
+    shape of a batch.
 
     Args:
         model: a keras.Model from `keras_retrieval.build`, or an OnnxNetwork (a loaded .onnx file), whose scales and
@@ -116,17 +128,19 @@ def describer(
         antialias: whether photos are antialiased when they are resized by a factor below 1, see
             `keras_retrieval.layers.Rescaling`.
         mirror: whether the descriptors of the photo mirrored left to right are combined with those of the photo.
-        runtime: what computes the descriptors; None for TensorFlow, or ONNX Runtime for an .onnx file.
+        runtime: what computes the descriptors; None for Keras' backend, or ONNX Runtime for an .onnx file.
+        batch_shapes: the value of the option `--batch-shapes`.
 
     Returns:
         A function that maps photos, (B, H, W, 3) uint8, to descriptors, (B, D) float32. If `runtime` leaves a choice,
         it is a `SwitchingDescriber`, which takes another runtime only if `expect` says which photos will be described.
+        If photos are padded to buckets, it is a `BucketDescriber`, which TensorFlow or JAX computes.
         The function raises NetworkError for photos that are too small for the network, because some kernels of
         TensorFlow process empty feature maps without an error and would return NaN or zero.
 
     Raises:
         ArgumentError: `model` is an OnnxNetwork, and `scales`, `bfloat16` or `mirror` differ from their defaults.
-        NetworkError: Keras does not run on TensorFlow, or the network accepts photos of one size only.
+        NetworkError: Keras runs on neither TensorFlow nor JAX, or the network accepts photos of one size only.
         ValueError: `bfloat16` is set for a network without a trunk.
     """
     if isinstance(model, OnnxNetwork):
@@ -135,12 +149,16 @@ def describer(
     import keras
 
     import keras_retrieval
+    from keras_retrieval.networks.multi_scale import PaddedScales
     from keras_retrieval.networks.precision import set_trunk_precision
 
-    if keras.backend.backend() != "tensorflow":
-        raise NetworkError(
-            f"descriptors of photos need Keras on TensorFlow: KERAS_BACKEND is {keras.backend.backend()}"
-        )
+    if batch_shapes not in BATCH_SHAPES:
+        raise ArgumentError(f"batch_shapes must be one of {', '.join(BATCH_SHAPES)}, got {batch_shapes}")
+    backend = keras.backend.backend()
+    if backend not in (TENSORFLOW, JAX):
+        raise NetworkError(f"descriptors of photos need Keras on TensorFlow or JAX: KERAS_BACKEND is {backend}")
+    if backend == JAX and runtime is not None and runtime.name != AUTO:
+        raise NetworkError(f"--runtime {runtime.name} needs Keras on TensorFlow: KERAS_BACKEND is jax")
     smallest = smallest_side(model, scales)
     if bfloat16:
         set_trunk_precision(model, "mixed_bfloat16")
@@ -151,6 +169,12 @@ def describer(
         require_sides(images, smallest, model.name)
         return compiled(images)
 
+    if _pads(model, batch_shapes, backend):
+        padded = _compiled_padded(PaddedScales(model, scales, antialias=antialias, mirror=mirror))
+        exact = checked if backend == TENSORFLOW else None
+        return BucketDescriber(padded, exact, smallest, model.name, backend == JAX, backend)
+    if backend == JAX:
+        return checked
     if runtime is None:
         return checked
     form = {"scales": list(scales), "antialias": antialias, "mirror": mirror}
@@ -158,7 +182,25 @@ def describer(
     return SwitchingDescriber(checked, convertible, runtime.name)
 
 
+def _pads(model: Any, batch_shapes: str, backend: str) -> bool:
+    """Whether photos are padded to buckets; logs why not if they were to be."""
+    from keras_retrieval.networks.padded import misfit
+
+    if batch_shapes == EXACT or (batch_shapes == AUTO and backend != JAX):
+        return False
+    if reason := misfit(model):
+        costs = ", and JAX compiles the network for each size" if backend == JAX else ""
+        log.warning(f"batches of equal sizes, not buckets{costs}: {model.name}: {reason}")
+    elif batch_shapes == BUCKETS:
+        log.info("batches: photos are padded to buckets")
+    return not reason
+
+
 def _compiled(network: Any) -> DescribeFn:
+    import keras
+
+    if keras.backend.backend() == JAX:
+        return _jitted(network)
     import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)], autograph=False)
@@ -166,6 +208,40 @@ def _compiled(network: Any) -> DescribeFn:
         return network(images, training=False)
 
     return lambda images: describe(images).numpy()
+
+
+def _compiled_padded(network: Any) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    import keras
+
+    if keras.backend.backend() == JAX:
+        describe = _jitted(network)
+        return lambda photos, sizes: describe({"photos": photos, "sizes": sizes})
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec((None, None, None, 3), tf.uint8), tf.TensorSpec((None, 2), tf.int32)]
+
+    @tf.function(input_signature=signature, autograph=False)
+    def describe_padded(photos: Any, sizes: Any) -> Any:
+        return network({"photos": photos, "sizes": sizes}, training=False)
+
+    return lambda photos, sizes: describe_padded(photos, sizes).numpy()
+
+
+def _jitted(network: Any) -> Callable[[Any], np.ndarray]:
+    """A function on JAX, which compiles the network for each shape and takes the weights that it has when called."""
+    import jax
+
+    @jax.jit
+    def describe(trainable: Any, others: Any, inputs: Any) -> Any:
+        return network.stateless_call(trainable, others, inputs, training=False)[0]
+
+    def called(inputs: Any) -> np.ndarray:
+        weights = (
+            [one.value for one in part] for part in (network.trainable_variables, network.non_trainable_variables)
+        )
+        return np.asarray(describe(*weights, inputs))
+
+    return called
 
 
 def _convertible(
@@ -242,15 +318,16 @@ def describe_photos(
     Yields:
         For each batch a `DescribedBatch`, in the order of the photos.
     """
-    upcoming = _batches(photos)
-    reading: deque[tuple[Shape, dict[Key, Future[np.ndarray]]]] = deque()
+    add_to_buckets(describe, (shape for shape, _ in photos))
+    upcoming = _batches(describe, photos)
+    reading: deque[dict[Key, tuple[Shape, Future[np.ndarray]]]] = deque()
     with ThreadPoolExecutor(cores()) as pool:
         while True:
-            for shape, batch in islice(upcoming, READ_AHEAD - len(reading)):
-                reading.append((shape, {key: pool.submit(read, key) for key in batch}))
+            for batch in islice(upcoming, READ_AHEAD - len(reading)):
+                reading.append({key: (shape, pool.submit(read, key)) for shape, key in batch})
             if not reading:
                 return
-            yield _described(describe, *reading.popleft())
+            yield _described(describe, reading.popleft())
 
 
 def describe_crops(
@@ -305,15 +382,16 @@ def _described_crops(
         except PhotoError as error:
             left_out[key] = error.reason
     by_shape: dict[Shape, list[int]] = {}
+    add_to_buckets(describe, (pixels.shape[:2] for _, _, pixels in crops))
     for number, (_, _, pixels) in enumerate(crops):
-        by_shape.setdefault(pixels.shape[:2], []).append(number)
+        by_shape.setdefault(bucket_of(describe, pixels.shape[:2]), []).append(number)
     found: dict[int, np.ndarray] = {}
     started = time.monotonic()
     for (height, width), numbers in by_shape.items():
         most = max(1, BATCH_PIXELS // (height * width))
         for start in range(0, len(numbers), most):
             batch = numbers[start : start + most]
-            found |= zip(batch, describe(np.stack([crops[number][2] for number in batch])), strict=True)
+            found |= zip(batch, describe_batch(describe, [crops[number][2] for number in batch]), strict=True)
     seconds = time.monotonic() - started
     keys: list[Key] = []
     rows, boxes, first = [], [], None
@@ -330,19 +408,23 @@ def _described_crops(
     return DescribedBatch(keys, stacked, left_out, seconds, np.array(boxes, np.float32).reshape(-1, 4))
 
 
-def _batches(photos: Sequence[tuple[Shape, Key]]) -> Iterator[tuple[Shape, list[Key]]]:
-    for shape, group in groupby(photos, key=lambda photo: photo[0]):
-        most = max(1, BATCH_PIXELS // (shape[0] * shape[1]))
-        while batch := [key for _, key in islice(group, most)]:
-            yield shape, batch
+def _batches(describe: DescribeFn, photos: Sequence[tuple[Shape, Key]]) -> Iterator[list[tuple[Shape, Key]]]:
+    def sides(photo: tuple[Shape, Key]) -> Shape:
+        return bucket_of(describe, photo[0])
+
+    in_buckets = sorted(photos, key=sides) if isinstance(describe, BucketDescriber) else photos
+    for (height, width), group in groupby(in_buckets, key=sides):
+        most = max(1, BATCH_PIXELS // (height * width))
+        while batch := [*islice(group, most)]:
+            yield batch
 
 
-def _described(describe: DescribeFn, shape: Shape, batch: dict[Key, Future[np.ndarray]]) -> DescribedBatch[Key]:
-    pixels, left_out = _pixels(shape, batch)
+def _described(describe: DescribeFn, batch: dict[Key, tuple[Shape, Future[np.ndarray]]]) -> DescribedBatch[Key]:
+    pixels, left_out = _pixels(batch)
     if not pixels:
         return DescribedBatch([], np.zeros((0, 0), "float32"), left_out, 0.0)
     started = time.monotonic()
-    rows = describe(np.stack(list(pixels.values())))
+    rows = describe_batch(describe, list(pixels.values()))
     seconds = time.monotonic() - started
     usable = np.isfinite(rows).all(axis=1) & (rows != 0).any(axis=1)
     left_out |= {
@@ -351,11 +433,11 @@ def _described(describe: DescribeFn, shape: Shape, batch: dict[Key, Future[np.nd
     return DescribedBatch([key for key in pixels if key not in left_out], rows[usable], left_out, seconds)
 
 
-def _pixels(shape: Shape, batch: dict[Key, Future[np.ndarray]]) -> tuple[dict[Key, np.ndarray], dict[Key, str]]:
+def _pixels(batch: dict[Key, tuple[Shape, Future[np.ndarray]]]) -> tuple[dict[Key, np.ndarray], dict[Key, str]]:
     """Waits for the photos of a batch; returns a dict from keys to pixels, and one from unreadable keys to reasons."""
     pixels: dict[Key, np.ndarray] = {}
     left_out: dict[Key, str] = {}
-    for key, future in batch.items():
+    for key, (shape, future) in batch.items():
         try:
             photo = future.result()
         except PhotoError as error:

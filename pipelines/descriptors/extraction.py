@@ -51,6 +51,7 @@ from .describer import (
 )
 from .folder import CROPS_VERSION, KIND, PHOTOS_VERSION, VERSION
 from .options import ExtractOptions
+from .padded_batches import add_to_buckets
 from .shard_files import ShardFormat, read_rows, shard_paths
 
 log = logging.getLogger("keras_retrieval")
@@ -166,14 +167,15 @@ def _describe(sharded: Sharded, intake: Intake, options: ExtractOptions) -> tupl
     here = options.chosen_engine.local
     shapes = [shape for photos in todo.values() for shape, _ in photos] if here else []
     writer, facts["runtime"] = None, ONNXRUNTIME if isinstance(network, OnnxNetwork) else options.runtime
-    describe = _compiled(network, options, shapes) if here and options.precision != "bfloat16" else None
+    everything = sorted({shape for shape, _ in plan.photos})
+    describe = _compiled(network, options, shapes, everything) if here and options.precision != "bfloat16" else None
     if options.precision == "bfloat16":
         exact = describer(network, options.factors, antialias=options.antialias, mirror=options.mirror)
-        describe = _compiled(load_model(options.model), options, shapes)
+        describe = _compiled(load_model(options.model), options, shapes, everything)
         facts |= _agreement(exact, describe, plan, reading)
     if here and describe is not None:
         writer = _ShardWriter(sharded, describe, reading, options.levels, options.shard_format)
-    facts |= _write_shards(ExtractJob(sharded, options, reading), todo, writer)
+    facts |= _write_shards(ExtractJob(sharded, options, reading, everything), todo, writer)
     if here and describe is not None and not isinstance(network, OnnxNetwork):
         facts["runtime"] = runtime_of(describe)
     described, left_out, notes = sharded.join(plan.left_out, intake.reasons)
@@ -201,11 +203,22 @@ def _load(options: ExtractOptions) -> Any:
     return network
 
 
-def _compiled(network: Any, options: ExtractOptions, shapes: list[Shape]) -> DescribeFn:
-    """The function that describes photos of these sizes and their crops."""
+def _compiled(network: Any, options: ExtractOptions, shapes: list[Shape], everything: list[Shape]) -> DescribeFn:
+    """The function that describes photos and their crops.
+
+    Args:
+        network: the network.
+        options: the options of the step.
+        shapes: the sizes of the photos that this process will describe.
+        everything: the sizes of all photos, which determine the buckets, so that these do not depend on the worker.
+    """
     runtime = Runtime(options.runtime, options.model)
     bfloat16 = options.precision == "bfloat16"
-    describe = describer(network, options.factors, bfloat16, options.antialias, options.mirror, runtime)
+    describe = describer(
+        network, options.factors, bfloat16, options.antialias, options.mirror, runtime, options.batch_shapes
+    )
+    if not options.levels:
+        add_to_buckets(describe, everything)
     expect(describe, shapes, count_crops(options.levels))
     return describe
 
@@ -361,16 +374,18 @@ class ExtractJob:
         sharded: the folder.
         options: the options of the step, whose precision and runtime are resolved.
         reading: how photos are read.
+        shapes: the different sizes of all photos of the run.
     """
 
     sharded: Sharded
     options: ExtractOptions
     reading: Reading
+    shapes: list[Shape]
 
     def open(self) -> Worker:
         """Loads the network."""
         self.options.check()  # notes layers of the user's own
-        describe = _compiled(_load(self.options), self.options, [])
+        describe = _compiled(_load(self.options), self.options, [], self.shapes)
         return _ShardWriter(self.sharded, describe, self.reading, self.options.levels, self.options.shard_format)
 
 

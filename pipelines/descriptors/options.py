@@ -24,8 +24,9 @@ from ..photos.edges import check_edges
 from ..photos.grid_crops import CROPS_HELP, parse_levels
 from ..photos.intake_options import PHOTO_PLACE, IntakeOptions
 from ..photos.reader import MAX_PIXELS
-from ..runtimes.options import RuntimeOption, check_runtime_precision
+from ..runtimes.options import PACKAGES, RuntimeOption, check_runtime_precision
 from .multi_scale import ANTIALIAS_HELP, MIRROR_HELP, SCALES_HELP, parse_scales
+from .padded_batches import AUTO, BATCH_SHAPES, BATCH_SHAPES_HELP, BUCKETS
 from .shard_files import EXTRA, FORMATS, NPY, NUMBERS, PARQUET, ShardFormat
 
 SHRINKAGE_DEFAULT = (
@@ -105,6 +106,7 @@ class ExtractOptions(DescriptionOptions, RuntimeOption, EngineOptions, IntakeOpt
             choices=PRECISIONS,
         ),
     ] = PRECISION
+    batch_shapes: Annotated[str, Option(BATCH_SHAPES_HELP, choices=BATCH_SHAPES)] = AUTO
     crops: Annotated[str, Option(CROPS_HELP)] = ""
     exif: Annotated[bool, Option("Turn photos by their EXIF orientation.", resumed=True)] = True
     max_pixels: Annotated[
@@ -162,6 +164,10 @@ class ExtractOptions(DescriptionOptions, RuntimeOption, EngineOptions, IntakeOpt
         """
         super().check()
         check_runtime_precision(self.runtime, self.precision)
+        if self.batch_shapes == BUCKETS and self.runtime in PACKAGES:
+            raise ArgumentError(f"--batch-shapes buckets is computed by Keras: leave --runtime {self.runtime} out")
+        if self.batch_shapes == BUCKETS and Path(self.model).suffix == ".onnx":
+            raise ArgumentError(f"--batch-shapes buckets needs a .keras file: {self.model} takes photos of equal size")
         if self.storage != "float32" and self.format != PARQUET:
             raise ArgumentError(f"--storage {self.storage} needs --format parquet")
         if parse_levels(self.crops) and self.edges:

@@ -11,6 +11,8 @@ from ..command.kinds import require_package
 from ..command.options import Option, Options
 
 TENSORFLOW, ONNXRUNTIME, OPENVINO = "tensorflow", "onnxruntime", "openvino"
+JAX = "jax"
+"""What computes descriptors where Keras runs on JAX; no value of the option."""
 RUNTIMES = ("auto", TENSORFLOW, ONNXRUNTIME, OPENVINO)
 RUNTIME = "auto"
 """The default of the option in every step."""
@@ -90,13 +92,17 @@ def named_runtime(runtime: str) -> str:
 def runtime_on_workers(runtime: str, model: str | Path) -> str:
     """Returns the runtime of all workers of a cluster; "auto" is ONNX Runtime for an .onnx file, else TensorFlow.
 
+    Where Keras runs on JAX, "auto" is returned, which is JAX.
+
     Raises:
         ArgumentError, MissingExtraError: see `named_runtime`.
     """
     runtime = named_runtime(runtime)
     if runtime != "auto":
         return runtime
-    return ONNXRUNTIME if Path(model).suffix == ".onnx" else TENSORFLOW
+    if Path(model).suffix == ".onnx":
+        return ONNXRUNTIME
+    return "auto" if os.environ.get("KERAS_BACKEND") == JAX else TENSORFLOW
 
 
 def check_runtime_precision(runtime: str, precision: str) -> None:

@@ -83,7 +83,8 @@ def open_devices(devices: int, workers: bool) -> Devices:
 
     if keras.backend.backend() != "tensorflow":
         raise ArgumentError(
-            f"--devices and --workers need Keras on TensorFlow: KERAS_BACKEND is {keras.backend.backend()}"
+            "--devices and --workers need Keras on TensorFlow, and KERAS_BACKEND is "
+            f"{keras.backend.backend()}: leave them out to train on one device, or set KERAS_BACKEND=tensorflow"
         )
     names = _device_names(devices)
     if place is None:

@@ -205,11 +205,14 @@ def compiled(network: Any, options: TrainOptions, steps: int, classes: int = 0, 
 
 
 def _compiled(network: Any, options: TrainOptions, steps: int, classes: int, replicated: bool = False) -> Any:
+    import keras
+
     from keras_retrieval.networks.tuple_model import TupleModel
 
     from .chunked_model import ChunkedTupleModel
 
-    plain = options.padded and options.chunk is None and not options.refresh and not replicated
+    on_jax = keras.backend.backend() == "jax"
+    plain = _takes_fixed_shapes(options) and not replicated
     penalty = 0.0 if options.optimizer == "adamw" else options.weight_decay
     if plain:
         model = TupleModel(network, penalty)
@@ -218,9 +221,32 @@ def _compiled(network: Any, options: TrainOptions, steps: int, classes: int, rep
         model = ChunkedTupleModel(network, penalty, options.chunk, keep_descriptors=keep)
     loss = loss_of(options, network, classes)
     optimizer = optimizer_of(options, network, loss, steps)
-    model.compile(optimizer, loss, jit_compile=options.jit)
+    model.compile(optimizer, loss, jit_compile=options.jit or on_jax)
     optimizer.build(model.trainable_variables)
     return model
+
+
+def _takes_fixed_shapes(options: TrainOptions) -> bool:
+    """Whether all photos of a step pass through the network at once, padded to one size."""
+    return options.padded and options.chunk is None and not options.refresh
+
+
+def check_backend(options: TrainOptions) -> None:
+    """Checks that Keras' backend can train with these options.
+
+    Raises:
+        ArgumentError: it is not TensorFlow; on JAX only with --exact, --chunk or --refresh.
+    """
+    import keras
+
+    backend = keras.backend.backend()
+    if backend == "jax" and not _takes_fixed_shapes(options):
+        raise ArgumentError(
+            "--exact, --chunk and --refresh need Keras on TensorFlow, and KERAS_BACKEND is jax: leave them out, or set "
+            "KERAS_BACKEND=tensorflow"
+        )
+    if backend not in ("tensorflow", "jax"):
+        raise ArgumentError(f"training needs Keras on TensorFlow or JAX: KERAS_BACKEND is {backend}")
 
 
 def optimizer_of(options: TrainOptions, network: Any, loss: Any, steps: int) -> Any:

@@ -28,7 +28,7 @@ from .evaluation import CollectionScorer, collection_scorer
 from .initialization import initialize, layers_to_initialize
 from .mining_callback import mining_callback
 from .mining_options import MiningOptions
-from .network import compiled, network_to_train
+from .network import check_backend, compiled, network_to_train
 from .samples import COUNT, mine_samples, sample_draw, strips
 from .stream import TupleStream
 from .train_options import TrainOptions
@@ -108,6 +108,7 @@ def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint, devic
     """
     import keras
 
+    check_backend(options)
     keras.utils.set_random_seed(options.seed)
     with devices.scope():
         network = network_to_train(options)

@@ -242,6 +242,22 @@ def test_values_and_gradients_are_finite(name, case):
     assert np.isfinite(gradient(lambda x: loss_of(name)(labels, x), x)).all()
 
 
+@pytest.mark.parametrize("loss", [losses.BatchHardTripletLoss(), losses.SemiHardTripletLoss()])
+def test_distances_of_near_descriptors_have_all_their_digits(loss):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=64) + 0.02 * rng.normal(size=(12, 64))  # as of a network before training
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype("float32")
+    labels = np.repeat(np.arange(3), 4)
+    turned = rows @ np.linalg.qr(rng.normal(size=(64, 64)))[0]
+    exact = np.linalg.norm(rows.astype("float64")[:, None] - rows.astype("float64")[None], axis=-1)
+    same = labels[:, None] == labels
+    if isinstance(loss, losses.BatchHardTripletLoss):
+        farthest = np.where(same, exact, 0).max(axis=1)
+        expected = np.mean(farthest - np.where(same, np.inf, exact).min(axis=1) + 1)
+        assert abs(float(run(loss, labels, rows)) - expected) < 2e-7
+    assert abs(float(run(loss, labels, rows)) - float(run(loss, labels, turned.astype("float32")))) < 5e-7
+
+
 def test_without_a_pair_semi_hard_costs_nothing():
     x, labels = of_labels_of_their_own()
     assert float(run(losses.SemiHardTripletLoss(), labels, x)) == 0
