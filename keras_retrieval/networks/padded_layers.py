@@ -82,8 +82,10 @@ def check_layer(layer: Any) -> str:
     try:
         for inner in _leaves(layer):
             rule = _rule_of(inner)
-            if rule in (_convolution, _max_pooling, _average_pooling):
+            if rule in (_convolution, _max_pooling):
                 _window(inner)
+            if rule is _average_pooling:
+                _window_inside(inner)
             if rule in (_channels, _concatenation):
                 _require_channels(inner)
     except _MisfitError as misfit:
@@ -166,10 +168,7 @@ def _max_pooling(layer: Any, call: _Call, maps: PaddedMaps) -> PaddedMaps:
 
 
 def _average_pooling(layer: Any, call: _Call, maps: PaddedMaps) -> PaddedMaps:
-    same, lengths, strides = _window(layer)
-    if same:
-        raise _MisfitError(f"layer {layer.name} counts the cells inside the array, with the padding")
-    return PaddedMaps(call(maps.x), _shrunk(maps.sizes, same, lengths, strides))
+    return PaddedMaps(call(maps.x), _shrunk(maps.sizes, False, *_window_inside(layer)))
 
 
 def _zero_padding(layer: Any, call: _Call, maps: PaddedMaps) -> PaddedMaps:
@@ -200,6 +199,14 @@ def _window(layer: Any) -> tuple[bool, list[int], list[int]]:
                     f"layer {layer.name} has the padding 'same' with strides, which depends on the size of the array"
                 )
     return same, lengths, strides
+
+
+def _window_inside(layer: Any) -> tuple[list[int], list[int]]:
+    """The window and strides of a layer that does not pad its input."""
+    same, lengths, strides = _window(layer)
+    if same:
+        raise _MisfitError(f"layer {layer.name} counts the cells inside the array, with the padding")
+    return lengths, strides
 
 
 def _before(side: int, length: int, stride: int) -> int:

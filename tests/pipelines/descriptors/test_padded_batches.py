@@ -8,7 +8,7 @@ import pytest
 from keras_retrieval.errors import ArgumentError
 from pipelines.descriptors.describer import describe_photos, describer
 from pipelines.descriptors.extract import extract
-from pipelines.descriptors.folder import read_descriptors
+from pipelines.descriptors.folder import photo_names, read_descriptors
 from pipelines.descriptors.padded_batches import Buckets, bucket_of
 from tests.helpers import small
 
@@ -23,8 +23,9 @@ def folder(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("padded")
     rng = np.random.default_rng(0)
-    for number in range(20):
-        small.draw(folder / "photos" / f"{number:02}.png", *rng.integers(33, 90, 2).tolist(), seed=number)
+    for number, side in enumerate(rng.permutation(np.arange(41, 81, 2)).tolist()):
+        size = (80, side) if number % 2 else (side, 80)
+        small.draw(folder / "photos" / f"{number:02}.png", *size, seed=number)
     keras.utils.set_random_seed(0)
     pixels = keras.Input((None, None, 3))
     x = keras.layers.Conv2D(8, 3, 2, activation="relu", bias_initializer="ones")(pixels)
@@ -37,6 +38,8 @@ def folder(tmp_path_factory):
 
 def rows(folder, output, **options):
     extract(folder / "small.keras", folder / "photos", output, size=80, precision="float32", **options)
+    if options.get("crops"):
+        return photo_names(output), small.shards(output)
     shards, names, _ = read_descriptors(output)
     return names, np.concatenate(shards)
 
@@ -60,7 +63,7 @@ def test_fewer_batches_go_through_the_network(folder):
     def batches(batch_shapes):
         return len([*describe_photos(describer(network, batch_shapes=batch_shapes), photos, reading.read)])
 
-    assert batches("exact") == len({shape for shape, _ in photos}) > 2 * batches("buckets")
+    assert batches("exact") == len({shape for shape, _ in photos}) >= 2 * batches("buckets")
 
 
 def test_photos_of_one_size_are_not_padded():
