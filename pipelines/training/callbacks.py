@@ -198,8 +198,6 @@ def checkpointing(
     def step_end(batch: int, logs: Logs | None = None) -> None:
         done = start + batch + 1
         if done % steps == 0 and done < source.steps:
-            if hasattr(model, "jax_state_sync"):
-                model.jax_state_sync()  # within an epoch the variables have no values on JAX
             _update(checkpoint, model, source, done)
             if writes:
                 write_checkpoint(run, checkpoint)

@@ -83,8 +83,7 @@ def open_devices(devices: int, workers: bool) -> Devices:
 
     if keras.backend.backend() != "tensorflow":
         raise ArgumentError(
-            "--devices and --workers need Keras on TensorFlow, and KERAS_BACKEND is "
-            f"{keras.backend.backend()}: leave them out to train on one device, or set KERAS_BACKEND=tensorflow"
+            f"--devices and --workers need Keras on TensorFlow: KERAS_BACKEND is {keras.backend.backend()}"
         )
     names = _device_names(devices)
     if place is None:

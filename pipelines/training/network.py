@@ -205,14 +205,11 @@ def compiled(network: Any, options: TrainOptions, steps: int, classes: int = 0, 
 
 
 def _compiled(network: Any, options: TrainOptions, steps: int, classes: int, replicated: bool = False) -> Any:
-    import keras
-
     from keras_retrieval.networks.tuple_model import TupleModel
 
     from .chunked_model import ChunkedTupleModel
 
-    on_jax = keras.backend.backend() == "jax"
-    plain = _takes_fixed_shapes(options) and not replicated
+    plain = options.padded and options.chunk is None and not options.refresh and not replicated
     penalty = 0.0 if options.optimizer == "adamw" else options.weight_decay
     if plain:
         model = TupleModel(network, penalty)
@@ -221,32 +218,24 @@ def _compiled(network: Any, options: TrainOptions, steps: int, classes: int, rep
         model = ChunkedTupleModel(network, penalty, options.chunk, keep_descriptors=keep)
     loss = loss_of(options, network, classes)
     optimizer = optimizer_of(options, network, loss, steps)
-    model.compile(optimizer, loss, jit_compile=options.jit or on_jax)
+    model.compile(optimizer, loss, jit_compile=options.jit)
     optimizer.build(model.trainable_variables)
     return model
 
 
-def _takes_fixed_shapes(options: TrainOptions) -> bool:
-    """Whether all photos of a step pass through the network at once, padded to one size."""
-    return options.padded and options.chunk is None and not options.refresh
-
-
-def check_backend(options: TrainOptions) -> None:
-    """Checks that Keras' backend can train with these options.
+def check_backend() -> None:
+    """Checks that Keras' backend can train.
 
     Raises:
-        ArgumentError: it is not TensorFlow; on JAX only with --exact, --chunk or --refresh.
+        ArgumentError: it is not TensorFlow.
     """
     import keras
 
-    backend = keras.backend.backend()
-    if backend == "jax" and not _takes_fixed_shapes(options):
+    if (backend := keras.backend.backend()) != "tensorflow":
         raise ArgumentError(
-            "--exact, --chunk and --refresh need Keras on TensorFlow, and KERAS_BACKEND is jax: leave them out, or set "
-            "KERAS_BACKEND=tensorflow"
+            f"training needs Keras on TensorFlow, and KERAS_BACKEND is {backend}: set KERAS_BACKEND=tensorflow; the "
+            "trained network runs on every backend"
         )
-    if backend not in ("tensorflow", "jax"):
-        raise ArgumentError(f"training needs Keras on TensorFlow or JAX: KERAS_BACKEND is {backend}")
 
 
 def optimizer_of(options: TrainOptions, network: Any, loss: Any, steps: int) -> Any:

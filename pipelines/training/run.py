@@ -108,7 +108,7 @@ def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint, devic
     """
     import keras
 
-    check_backend(options)
+    check_backend()
     keras.utils.set_random_seed(options.seed)
     with devices.scope():
         network = network_to_train(options)
