@@ -25,10 +25,6 @@ from ..layers.relup import ReLUP
 _Call = Callable[..., Any]
 
 
-class _MisfitError(Exception):
-    """The reason why a layer cannot take padded photos exactly."""
-
-
 @dataclass(frozen=True)
 class PaddedMaps:
     """The feature maps of padded photos.
@@ -88,7 +84,7 @@ def check_layer(layer: Any) -> str:
                 _window_inside(inner)
             if rule in (_channels, _concatenation):
                 _require_channels(inner)
-    except _MisfitError as misfit:
+    except ArgumentError as misfit:
         return str(misfit)
     return ""
 
@@ -111,10 +107,7 @@ def _apply(layer: Any, *args: Any, **kwargs: Any) -> Any:
         return layer._run_through_graph(args[0], operation_fn=lambda inner: partial(_apply, inner))
     kwargs = {name: value for name, value in kwargs.items() if value is not None}  # such as mask=None
     call = partial(layer, training=False) if getattr(layer, "_call_has_training_arg", False) else layer
-    try:
-        return _rule_of(layer)(layer, call, *args, **kwargs)
-    except _MisfitError as misfit:
-        raise ArgumentError(str(misfit)) from misfit
+    return _rule_of(layer)(layer, call, *args, **kwargs)
 
 
 def _rule_of(layer: Any) -> _Call:
@@ -125,7 +118,7 @@ def _rule_of(layer: Any) -> _Call:
     if rule is None and kind.__module__.startswith("keras.") and kind.__name__ == "LayerScale":
         rule = _cell_by_cell
     if rule is None:
-        raise _MisfitError(f"layer {layer.name} ({kind.__name__}) has no rule for padded photos")
+        raise ArgumentError(f"layer {layer.name} ({kind.__name__}) has no rule for padded photos")
     return rule
 
 
@@ -150,7 +143,7 @@ def _concatenation(layer: Any, call: _Call, *args: Any) -> PaddedMaps:
 def _require_channels(layer: Any) -> None:
     axes = layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
     if any(axis not in (-1, 3) for axis in axes):
-        raise _MisfitError(f"layer {layer.name} ({type(layer).__name__}) is not along the channels")
+        raise ArgumentError(f"layer {layer.name} ({type(layer).__name__}) is not along the channels")
 
 
 def _convolution(layer: Any, call: _Call, maps: PaddedMaps) -> PaddedMaps:
@@ -173,7 +166,7 @@ def _average_pooling(layer: Any, call: _Call, maps: PaddedMaps) -> PaddedMaps:
 
 def _zero_padding(layer: Any, call: _Call, maps: PaddedMaps) -> PaddedMaps:
     if layer.data_format != "channels_last":
-        raise _MisfitError(f"layer {layer.name} has channels first")
+        raise ArgumentError(f"layer {layer.name} has channels first")
     added = ops.array([sum(sides) for sides in layer.padding], "int32")
     return PaddedMaps(call(maps.zeros_beyond()), maps.sizes + added, True)
 
@@ -185,7 +178,7 @@ def _window(layer: Any) -> tuple[bool, list[int], list[int]]:
     odd side and 0 before an even one, for a window of 3 and strides of 2.
     """
     if layer.data_format != "channels_last" or layer.padding not in ("same", "valid"):
-        raise _MisfitError(f"layer {layer.name} has channels first, or the padding {layer.padding}")
+        raise ArgumentError(f"layer {layer.name} has channels first, or the padding {layer.padding}")
     sides = layer.kernel_size if hasattr(layer, "kernel_size") else layer.pool_size
     dilation = getattr(layer, "dilation_rate", (1, 1))
     dilation = (dilation, dilation) if isinstance(dilation, int) else dilation
@@ -195,7 +188,7 @@ def _window(layer: Any) -> tuple[bool, list[int], list[int]]:
     if same:
         for length, stride in zip(lengths, strides, strict=True):
             if len({_before(side, length, stride) for side in range(length, length + 2 * stride)}) > 1:
-                raise _MisfitError(
+                raise ArgumentError(
                     f"layer {layer.name} has the padding 'same' with strides, which depends on the size of the array"
                 )
     return same, lengths, strides
@@ -205,7 +198,7 @@ def _window_inside(layer: Any) -> tuple[list[int], list[int]]:
     """The window and strides of a layer that does not pad its input."""
     same, lengths, strides = _window(layer)
     if same:
-        raise _MisfitError(f"layer {layer.name} counts the cells inside the array, with the padding")
+        raise ArgumentError(f"layer {layer.name} counts the cells inside the array, with the padding")
     return lengths, strides
 
 
