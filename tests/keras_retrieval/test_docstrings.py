@@ -13,7 +13,7 @@ import pytest
 
 import keras_retrieval
 from keras_retrieval import layers, losses
-from keras_retrieval.networks import anchor_targets, optimizer, padded, proposal_model, tuple_model
+from keras_retrieval.networks import anchor_targets, multi_scale, optimizer, padded, proposal_model, tuple_model
 
 PARSER = doctest.DocTestParser()
 
@@ -33,7 +33,7 @@ def documented():
 
 
 EXAMPLES = documented()
-NAMES = (layers, losses, anchor_targets, optimizer, padded, proposal_model, tuple_model)
+NAMES = (layers, losses, anchor_targets, multi_scale, optimizer, padded, proposal_model, tuple_model)
 
 
 SECTIONS = ["Args:", "Input shape:", "Output shape:", "Call arguments:", "Raises:", "Example:", "References:"]
