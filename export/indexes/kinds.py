@@ -7,6 +7,7 @@ from typing import Any
 from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_package
 from keras_retrieval.pipelines.files.durable import FolderError, kind_of, read_manifest
 from keras_retrieval.pipelines.files.remote import address_of, check_address
+from keras_retrieval.pipelines.files.remote_errors import shown
 from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER
 
 from keras_retrieval.errors import ArgumentError
@@ -23,12 +24,17 @@ def index_to_read(label: str, value: Any) -> None:
     """The kind of an option that names an index: a folder that `index` wrote, or the address of a collection.
 
     Raises:
-        FolderError: the folder does not exist, is not an index, or lacks a file.
+        FolderError: the folder does not exist, is not an index, or lacks a file; or it is at an address.
         ArgumentError: the address of the collection is invalid.
         MissingExtraError: Milvus' client is needed but not installed.
     """
     if is_milvus(value):
         _check_address(value)
+    elif address := remote_index(value):
+        raise FolderError(
+            f"{shown(address)} is an address, and this step takes an index of this machine, or milvus://..: copy it "
+            "here first (serve --index reads indexes at addresses)"
+        )
     else:
         read_manifest(Path(value), kind=KIND, version=VERSION)
 

@@ -202,7 +202,7 @@ def _describe(opened: NeighbourIndex, options: UpdateOptions, photos: Path) -> P
     """Describes photos beside the index, from where this process alone adds them; a killed run is continued."""
     from .described_alike import describe_alike
 
-    folder = Path(options.index)
+    folder = Path(options.index).resolve()  # "." has no name
     local = local_features_if_any(folder, None)
     return describe_alike(
         opened.facts,

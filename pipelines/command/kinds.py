@@ -55,6 +55,7 @@ class Reads:
                 )
             check_address(label, path)
             return
+        check_address(label, path)
         try:
             exists, folder = path.exists(), path.is_dir()
         except OSError as error:  # such as a name that is too long
@@ -90,6 +91,7 @@ class Writes:
                 raise self.error(f"{_named(label, shown(address))} is an address: name a {self.what} of this machine")
             check_writable_address(label, path)
             return
+        check_writable_address(label, path)
         try:
             exists, folder = path.exists(), path.is_dir()
             above = next((above for above in path.parents if above.exists()), path)

@@ -34,8 +34,18 @@ class FolderError(RetrievalError, ValueError):
 
 
 def partial_of(folder: Path) -> Path:
-    """Returns the path `NAME.partial` beside `folder`, where `folder` is written until it is complete."""
+    """Returns the path `NAME.partial` beside `folder`, where `folder` is written until it is complete.
+
+    Raises:
+        FolderError: the path ends in no name, such as "." and "..".
+    """
+    if not _has_name(folder):
+        raise FolderError(f"{folder} cannot be replaced while it is in use: name a new folder, such as out")
     return folder.with_name(f"{folder.name}.partial")
+
+
+def _has_name(folder: Path) -> bool:
+    return folder.name not in ("", "..")
 
 
 def write_file(path: Path, content: bytes | str) -> None:
@@ -327,8 +337,9 @@ def _manifest_text(folder: Path, kind: str) -> str | bytes:
             ) from error
     path = folder / MANIFEST
     if not path.is_file():
-        unfinished = partial_of(folder)
-        hint = f"; {unfinished} is unfinished: run its step again" if unfinished.exists() else ""
+        hint = ""
+        if _has_name(folder) and (unfinished := partial_of(folder)).exists():
+            hint = f"; {unfinished} is unfinished: run its step again"
         problem = f"does not contain {MANIFEST}: it is not a folder of {kind}"
         if not folder.is_dir():
             problem = "is a file, not a folder" if folder.exists() else "does not exist"

@@ -24,7 +24,7 @@ from urllib.parse import quote, unquote, urlsplit
 from keras_retrieval.errors import ArgumentError, RetrievalError, missing_extra
 
 from .address_list import LIST, address_list
-from .remote_errors import advice, error_text, is_final, is_missing, shown, status_of
+from .remote_errors import access, advice, error_text, is_final, is_missing, shown, status_of
 from .s3_listing import s3_session
 from .space import is_full_disk, naming_full_disk
 
@@ -41,6 +41,7 @@ PATIENCE = 300.0  # seconds for which a request is repeated
 _DOUBT = 5.0  # the same for a ValueError, which may be of the address or of an answer that was cut off
 READERS = 32  # requests at a time
 _NOT_WRITTEN_TO = ("http", "https", "hf", "file")
+_WITHOUT_USER = ("s3", "s3a", "gs", "gcs")  # addresses of which begin with the bucket
 _REMOVED = 1000  # files that are removed by a request
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 15.0  # seconds between two requests
 _WARN_EVERY = 30.0  # seconds between two lines about an outage
@@ -245,9 +246,10 @@ class RemoteFolder:
         try:
             retried(f"{self.address}/{name}", write)
         except MissingFileError as error:
+            said = error_text(error.__cause__ or error, self.address)
             raise RemoteError(
-                f"{shown(self.address)}/{name} cannot be written ({error_text(error.__cause__ or error)}): create the "
-                "bucket first, or name another place"
+                f"{shown(self.address)}/{name} cannot be written ({said}): create the bucket first, or name another "
+                "place"
             ) from error
 
     def _names(self, root: str) -> Callable[[str], str]:
@@ -342,14 +344,20 @@ def check_address(label: str, path: Path | str) -> None:
     """Checks that the packages that an address needs are installed, and its form; asks the storage nothing.
 
     Raises:
-        ArgumentError: fsspec knows no storage of this kind, or has no package for it that the extra installs; or it is
-            a web address with a query or an impossible port.
+        ArgumentError: the address is a scheme only; fsspec knows no storage of this kind, or has no package for it that
+            the extra installs; it has a user, which the storage does not take; or it is a web address with a query or
+            an impossible port.
         MissingExtraError: fsspec, or its package for this storage, is not installed.
     """
-    address = address_of(path)
+    address, text = address_of(path), os.fspath(path)
     if address is None:
+        scheme, colon, rest = text.rstrip("/").partition(":")
+        if colon and not rest and scheme.lower() in SCHEMES:
+            raise ArgumentError(f"{label} {scheme}:// names no place there: give an address such as {scheme}://BUCKET")
         return
     (scheme, _, rest), place = address.partition("://"), shown(address)
+    if scheme in _WITHOUT_USER and "@" in rest.partition("/")[0]:
+        raise ArgumentError(f"{label} {place}: {scheme}:// addresses have no user and no password: {access(scheme)}")
     try:
         import fsspec
 
@@ -360,7 +368,9 @@ def check_address(label: str, path: Path | str) -> None:
         name = "fsspec" if getattr(error, "name", "") == "fsspec" else f"The package for {scheme}:// addresses"
         if isinstance(error, ImportError) and (name == "fsspec" or scheme in SCHEMES):
             raise missing_extra(name, EXTRA) from error
-        raise ArgumentError(f"{label} {place}: fsspec cannot open {scheme}:// ({error_text(error)})") from error
+        raise ArgumentError(
+            f"{label} {place}: fsspec cannot open {scheme}:// ({error_text(error, address)})"
+        ) from error
     if scheme in ("http", "https"):
         if "?" in rest or "#" in rest:
             raise ArgumentError(
@@ -381,6 +391,7 @@ def check_writable_address(label: str, path: Path | str) -> None:
     """
     address = address_of(path)
     if address is None:
+        check_address(label, path)
         return
     scheme = address.partition("://")[0]
     if scheme in _NOT_WRITTEN_TO:
@@ -465,23 +476,23 @@ def retried(what: str, ask: Callable[[], Answer]) -> Answer:
                 raise MissingFileError(f"{place} does not exist") from error
             if is_final(error):
                 hint = advice(what, error)
-                raise RemoteError(f"{place}: {error_text(error)}{hint and f': {hint}'}") from error
+                raise RemoteError(f"{place}: {error_text(error, what)}{hint and f': {hint}'}") from error
             waited = time.monotonic() - started
             if isinstance(error, ValueError) and not isinstance(error, JSONDecodeError) and waited + wait > _DOUBT:
-                raise RemoteError(f"{place}: {error_text(error)}") from error
+                raise RemoteError(f"{place}: {error_text(error, what)}") from error
             if waited + wait > PATIENCE:
                 raise RemoteError(
-                    f"{place}: no answer in {waited:.0f} s ({error_text(error)}): run the command again when the "
+                    f"{place}: no answer in {waited:.0f} s ({error_text(error, what)}): run the command again when the "
                     "storage answers"
                 ) from error
-            _warn(place, waited, error)
+            _warn(place, waited, error_text(error, what))
         time.sleep(wait * random.uniform(0.5, 1))
         wait = min(2 * wait, _LONGEST_WAIT)
 
 
-def _warn(place: str, waited: float, error: Exception) -> None:
+def _warn(place: str, waited: float, said: str) -> None:
     global _warned
     now = time.monotonic()
     if waited > _WAITED and now - _warned > _WARN_EVERY:
         _warned = now
-        log.warning(f"{place}: no answer for {waited:.0f} s ({error_text(error)}); trying for up to {PATIENCE:.0f} s")
+        log.warning(f"{place}: no answer for {waited:.0f} s ({said}); trying for up to {PATIENCE:.0f} s")

@@ -1,7 +1,7 @@
 """What the errors of fsspec's packages say: whether they pass, and what to do; addresses without their secrets."""
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 _PASSING_STATUS = (408, 409, 425, 429)  # of 4xx; 5xx all pass
 _FINAL_NAMES = ("Credential", "ParamValidation", "ProfileNotFound", "NoRegion", "InvalidURL", "UnsupportedProtocol")
@@ -38,9 +38,18 @@ def has_user(address: str) -> bool:
     return "@" in urlsplit(address).netloc
 
 
-def error_text(error: BaseException) -> str:
-    """Returns the kind and the text of an error on one line, without secrets."""
-    return f"{type(error).__name__}: {shown(' '.join(str(error).split()))[:200]}"
+def error_text(error: BaseException, address: str = "") -> str:
+    """Returns the kind and the text of an error on one line, without secrets, even if it quotes a part of `address`."""
+    text = " ".join(str(error).split())
+    user, at, _ = urlsplit(address).netloc.rpartition("@")
+    for secret in {user, unquote(user), *user.partition(":")[2:], unquote(user.partition(":")[2])} - {""}:
+        text = text.replace(secret + at, "").replace(secret, "...")
+    return f"{type(error).__name__}: {shown(text)[:200]}"
+
+
+def access(scheme: str) -> str:
+    """Returns how to give the credentials for addresses of a kind."""
+    return _ACCESS.get(scheme, "configure its package of fsspec")
 
 
 def status_of(error: BaseException) -> int | None:
@@ -82,19 +91,19 @@ def is_final(error: Exception) -> bool:
 def advice(address: str, error: BaseException) -> str:
     """Returns what to do about an error that stays, for the end of its message; "" if that is not known."""
     scheme = address.partition("://")[0]
-    access = _ACCESS.get(scheme, "configure its package of fsspec")
+    how = access(scheme)
     said, status = _chain(error), status_of(error)
     if any(part in said for part in ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint")):
         return "the bucket is in another region: set AWS_DEFAULT_REGION to it, and AWS_ENDPOINT_URL if it is not AWS's"
     if "Expired" in said:
-        return f"the credentials have expired: {access}"
+        return f"the credentials have expired: {how}"
     if any(part in said for part in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken")):
-        return f"the credentials are wrong: {access}"
+        return f"the credentials are wrong: {how}"
     if "Credential" in said or status == 401 or "Anonymous caller" in said:
         public = f"; {_PUBLIC} reads a public bucket" if scheme == "s3" else ""
-        return f"no credentials that are accepted: {access}{public}"
+        return f"no credentials that are accepted: {how}{public}"
     if status == 403 or isinstance(error, PermissionError):
-        return f"the account has no right to this: grant it, or use another account ({access})"
+        return f"the account has no right to this: grant it, or use another account ({how})"
     if "NoRegion" in said:
         return "set AWS_DEFAULT_REGION"
     return ""

@@ -189,6 +189,8 @@ def _with_part(database: Path, part: Path) -> Iterator[sqlite3.Connection]:
     """Opens a database with a part of it, as one transaction."""
     with _opened(database) as opened:
         opened.execute("ATTACH ? AS part", (f"{part.absolute().as_uri()}?mode=ro&immutable=1",))
+        if not opened.execute("SELECT 1 FROM part.sqlite_master WHERE name = 'images'").fetchone():
+            raise sqlite3.DatabaseError("it has no images")  # an empty file is a database for SQLite
         with opened:
             opened.execute("BEGIN")
             yield opened

@@ -241,8 +241,8 @@ def test_a_name_is_deleted_in_either_unicode_form(tmp_path, capsys):
     assert "2 of 3 photos deleted; not in the index: 1, such as M\u00fcnster.jpg" in capsys.readouterr().out
 
 
-def test_photos_are_described_as_those_of_the_index(tmp_path, capsys):
-    """With crops; on the local engine: the descriptors of a cluster are those of one process."""
+def test_photos_are_described_as_those_of_the_index(tmp_path, capsys, monkeypatch):
+    """With crops, from inside the index; on the local engine: the descriptors of a cluster are those of one process."""
     network = str(save_network(tmp_path / "small.keras"))
     for view in range(6):
         draw_photo(tmp_path / ("photos" if view < 4 else "more") / f"{view}.png", view, 0)
@@ -250,7 +250,8 @@ def test_photos_are_described_as_those_of_the_index(tmp_path, capsys):
     common = {"size": 40, "crops": "1,2", "runtime": "tensorflow", "precision": "float32"}
     folder = index(extract(network, tmp_path / "photos", tmp_path / "rows", **common), tmp_path / "index")
     whole = extract(network, tmp_path / "more", tmp_path / "more-rows", **common)
-    assert update(str(folder), photos=tmp_path / "more", runtime="tensorflow") == 6
+    monkeypatch.chdir(folder)
+    assert update(".", photos=tmp_path / "more", runtime="tensorflow") == 6
     assert "2 photos added or replaced" in capsys.readouterr().out
     opened = open_index(folder)
     rows, crops = opened.crops(["4.png", "5.png"])
@@ -264,6 +265,11 @@ def test_photos_are_described_as_those_of_the_index(tmp_path, capsys):
         "rows",
         "small.keras",
     ]
+
+
+def test_an_index_at_an_address_is_refused_before_anything_is_asked():
+    with pytest.raises(FolderError, match=r"s3://bucket/index is an address, and this step takes an index of this"):
+        update("s3://user:s3cret@bucket/index", delete=["0.jpg"])
 
 
 def test_photos_to_describe_need_an_index_folder_and_no_descriptors(tmp_path):

@@ -271,3 +271,12 @@ def test_a_disk_that_fails_is_an_error_with_the_path(tmp_path, monkeypatch, numb
         write_file(tmp_path / "file", "new")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "old"
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_folder_without_a_name_of_its_own_is_not_written(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FolderError, match="name a new folder"):
+        partial_of(Path(name))
+    with pytest.raises(FolderError, match=r"does not contain manifest.json: it is not a folder of descriptors$"):
+        read_manifest(Path(name), kind="descriptors", version=1)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from keras_retrieval.errors import ArgumentError
+from pipelines.command.kinds import Reads, Writes
 from pipelines.files.remote import RemoteError, RemoteFolder, address_of, named, place_text, retried
 from pipelines.files.remote_errors import advice, error_text, shown
 
@@ -92,3 +94,24 @@ def test_an_error_of_an_address_with_a_password_names_it_without(monkeypatch):
     with pytest.raises(RemoteError, match=r"^http://127\.0\.0\.1:9/photos") as error:
         RemoteFolder(address_of("http://user:s3cret@127.0.0.1:9/photos")).files()
     assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Invalid bucket name 'user:s3cret%40x@bucket'", "login failed for s3cret@x", "password s3cret%40x is wrong"],
+)
+def test_an_error_that_quotes_a_part_of_the_address_is_shown_without_its_password(text):
+    assert "s3cret" in error_text(ValueError(text), "sftp://bucket/a")
+    assert "s3cret" not in error_text(ValueError(text), "sftp://user:s3cret%40x@bucket/a")
+    with pytest.raises(RemoteError, match=r"^sftp://bucket/a: ") as error:
+        retried("sftp://user:s3cret%40x@bucket/a", lambda: (_ for _ in ()).throw(PermissionError(text)))
+    assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize("check", [Reads("folder", addresses=True), Writes("folder", addresses=True)])
+def test_addresses_without_a_place_or_with_a_user_that_the_storage_does_not_take_are_refused(check):
+    for place in ("s3://", "gs:", "memory:///"):
+        with pytest.raises(ArgumentError, match=r"PLACE .*:// names no place there: give an address such as"):
+            check("PLACE", Path(place))
+    with pytest.raises(ArgumentError, match=r"PLACE s3://bucket/a: s3:// addresses have no user .* AWS_PROFILE"):
+        check("PLACE", Path("s3://user:s3cret@bucket/a"))

@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,14 +154,15 @@ def test_blocks_of_other_settings_are_not_added(images, unfinished):
     assert not unfinished.path.with_name("features.partial").exists()
 
 
-def test_damaged_blocks_are_computed_again(images, local, unfinished, monkeypatch, caplog):
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"")])
+def test_damaged_blocks_are_computed_again(images, local, unfinished, monkeypatch, caplog, damage):
     extract, asked = Database.extract_features, []
     monkeypatch.setattr(
         Database, "extract_features", lambda self, *given: asked.append(set(self.features())) or extract(self, *given)
     )
     first, second, _ = sorted(unfinished.path.with_name("features.partial").glob("*.db"))
     first.write_bytes(first.read_bytes()[:5000])
-    second.unlink()
+    damage(second)
     assert extract_features(unfinished, images, NAMES, EXTRACTION, Engine()) == {}
     assert asked == [{NAMES[4]}]
     assert features(unfinished) == {name: row for name, row in features(local).items() if name in NAMES}
