@@ -111,8 +111,9 @@ def check_column_name(column: str) -> None:
     Raises:
         ArgumentError: it is empty or reserved, or is not valid Unicode.
     """
-    if not column.strip() or column == PHOTO_COLUMN or column != column.encode(errors="replace").decode():
-        raise ArgumentError(f"a column cannot be named '{printable(column)}': give it another name")
+    valid = isinstance(column, str) and column.strip() and column == column.encode(errors="replace").decode()
+    if not valid or column == PHOTO_COLUMN:
+        raise ArgumentError(f"a column cannot be named '{printable(str(column))}': give it another name")
 
 
 def new_columns(types: Mapping[str, str], facts: Mapping[str, Any]) -> dict[str, str]:

@@ -55,7 +55,7 @@ def reconstruct(options: ReconstructOptions) -> Path:
         FolderError: WORK was started with other options, is not empty although no run was started in it, or is inside
             the folder of photos.
         ReconstructionError: a photo has changed since an earlier run, no photo can be used, the database is damaged, or
-            the one of --database is, has no photo of the folder, or has changed.
+            the one of --database is, has no photo of the folder or no matches, or has changed.
         PositionError, TableError, JoinError: with --near, the positions cannot be read, see `read_nearness`.
         LocalFeaturesError: the extractor of --features cannot be loaded.
         VocabularyNotFoundError: the vocabulary tree does not exist.
@@ -138,6 +138,11 @@ def _brought(path: Path | None, names: Sequence[str]) -> BroughtMatches | None:
         print(f"photos that it does not have: {len(missing):,} ({some_of(missing)})")
     if unknown:
         print(f"its images that are no photo of the folder: {len(unknown):,} ({some_of(unknown)})")
+    if not brought.pairs:
+        raise ReconstructionError(
+            f"{path} has no matches of two photos of the folder: match their features first, by hloc's match_features "
+            "or COLMAP"
+        )
     return brought
 
 

@@ -4,8 +4,10 @@ import csv
 
 import pytest
 
+from export.index_contract.checks import new_columns
 from export.index_contract.column_table import parse_types, read_column_table
 from export.index_contract.errors import ColumnTableError, IndexFileNotFoundError
+from keras_retrieval.errors import ArgumentError
 
 NAMES = ["a.jpg", 'b,"\n.jpg', "c.jpg"]
 CSV = '\ufeffcity,photo,year\nParis,a.jpg,1999\n"Köln, ""Dom""","b,""\n.jpg",\nRom,other.jpg,1\n'
@@ -142,3 +144,9 @@ def test_spreadsheets_and_paths_of_other_machines_are_read_and_counted(tmp_path,
     assert found.texts() == {"City": ["Paris", "", "Rom"], "Year": ["1.5", "", ""]}
     assert caplog.messages[0].startswith(f"{tmp_path / 't.csv'}: 2 of 3 photos have a row; photos without a row: 1")
     assert caplog.messages[0].endswith("; rows without a photo: 1, such as d.jpg")
+
+
+@pytest.mark.parametrize("types", [{"": "text"}, {" ": "text"}, {"photo": "text"}, {1: "text"}, {"\ud800": "text"}])
+def test_names_by_which_no_condition_can_name_a_column_are_refused(types):
+    with pytest.raises(ArgumentError, match=r"^a column cannot be named '.*': give it another name$"):
+        new_columns(types, {"columns": []})

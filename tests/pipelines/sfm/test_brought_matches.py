@@ -133,6 +133,7 @@ def test_the_folder_stays_one_of_a_database(photos, done):
     [
         ("UPDATE images SET name = 'x/' || name || '.x'", "none of its images is a photo of the folder"),
         ("UPDATE images SET name = './a/2.png' WHERE name = 'a/3.png'", r"are both the photo a/2\.png"),
+        ("DELETE FROM matches", r"hloc\.db has no matches of two photos of the folder: match their features first"),
         ("DROP TABLE keypoints", "is not a COLMAP database, or is damaged"),
         ("UPDATE keypoints SET data = substr(data, 9)", r"the keypoints of a/1 one\.png have 200 rows of 4"),
         ("UPDATE matches SET data = CAST(substr(data, 9) || x'ffff0000ffff0000' AS BLOB)", "the feature 65,535 of"),
