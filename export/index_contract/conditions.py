@@ -37,9 +37,11 @@ RANGES = ("<", "<=", ">", ">=")
 MOST_CONDITIONS, MOST_VALUES = 100, 10_000
 
 _STRING = r'"(?:[^"\\]|\\.)*"'
-_SYMBOL = re.compile(rf"(?P<column>{_STRING}|[^\"=<>!]+?)\s*(?P<operator><=|>=|!=|==?|<|>)(?P<value>.*)", re.DOTALL)
+# A column ends before an operator, or not with a blank, so that long lines take time in proportion to their length.
+_SYMBOL = re.compile(rf"(?P<column>{_STRING}\s*|[^\"=<>!]+)(?P<operator><=|>=|!=|==?|<|>)(?P<value>.*)", re.DOTALL)
 _WORD = re.compile(
-    rf"(?P<column>{_STRING}|[^\"]+?)\s+(?P<negated>not\s+)?(?:(?P<operator>in|all)\s+(?P<values>.+)|empty)", re.DOTALL
+    rf"(?P<column>{_STRING}|[^\"]*?[^\"\s])\s+(?P<negated>not\s+)?(?:(?P<operator>in|all)\s+(?P<values>.+)|empty)",
+    re.DOTALL,
 )
 _PARTS = re.compile(rf'{_STRING}|[^",]+|,', re.DOTALL)
 
@@ -96,6 +98,8 @@ class Condition:
             )
         if self.operator == ALL and kind != TEXTS:
             raise ArgumentError(f"'{self}': all is for lists, and '{self.column}' is {NOUNS[kind]}: use in")
+        if self.operator in RANGES and not self.values[0]:
+            raise ArgumentError(f"'{self}': {self.operator} needs a value; photos without one satisfy 'COLUMN empty'")
         for value in self.values:
             if value and not _is_of(kind, value):
                 raise ArgumentError(f"'{self}': '{self.column}' is {NOUNS[kind]}, got {printable(value)}")
@@ -209,7 +213,7 @@ def parse_conditions(texts: Iterable[str]) -> list[Condition]:
 
 def _parse(line: str) -> tuple[Condition, bool]:
     if found := _SYMBOL.fullmatch(line):
-        column, operator = _unquoted(found["column"]), found["operator"]
+        column, operator = _unquoted(found["column"].strip()), found["operator"]
         value = _unquoted(found["value"].strip())
         if operator in RANGES:
             return Condition(column, operator, (value,)), False

@@ -212,7 +212,7 @@ def _filter(
 def _area(parts: Sequence[Any], name: str) -> tuple[float, float, float, float] | None:
     try:
         south, west, north, east = (float(part) for part in parts if not isinstance(part, bool))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise BadRequestError(f"{name} must be four numbers: south, west, north, east in degrees.") from None
     if not all(map(math.isfinite, (south, west, north, east))) or south > north:
         raise BadRequestError(f"{name} must be four finite numbers, with south at most north.")

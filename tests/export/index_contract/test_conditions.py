@@ -58,6 +58,12 @@ def test_what_is_no_condition_is_told(text):
         parse_conditions([text])
 
 
+@pytest.mark.parametrize("text", ["a{}b", "a{}", "a not{}b", "{}in", 'a{}"'])
+def test_long_lines_take_no_longer_than_their_length(text):
+    with pytest.raises(ValueError, match="is not a condition"):  # for hours, if blanks were tried in pairs
+        parse_conditions([text.format(" " * 300_000 if " " not in text else " x " * 100_000)])
+
+
 def test_conditions_are_not_without_limit():
     with pytest.raises(ValueError, match=f"at most {MOST_CONDITIONS} conditions, got {MOST_CONDITIONS + 1}"):
         parse_conditions(["a != b"] * (MOST_CONDITIONS + 1))
@@ -77,6 +83,7 @@ def test_conditions_are_not_without_limit():
         ("city all a, b", "all is for lists, and 'city' is a text: use in"),
         ("year = x", "'year in x': 'year' is a number, got x"),
         ("year < nan", "'year' is a number, got nan"),
+        ("year >=", "'year >= \"\"': >= needs a value; photos without one satisfy 'COLUMN empty'"),
         ("day >= 12", "'day' is a time such as .*, got 12"),
         ("photo > a", "> is for numbers and times, and 'photo' is a text"),
     ],

@@ -103,6 +103,7 @@ def test_wrong_parameters_are_named(photos, query, message):
         ({"area": "1,2,3,4"}, "filter.area must be a list of four numbers."),
         ({"area": [1, 2, 3, True]}, "filter.area must be four numbers"),
         ({"area": [1, 2, 3, None]}, "filter.area must be four numbers"),
+        ({"area": [0, 0, 1, 10**400]}, "filter.area must be four numbers"),
         ({"columns": {"city": "Rom"}}, "filter.columns.city must be a list of strings."),
         ({"columns": ["city"]}, "filter.columns must be an object of lists of strings."),
         ({"after": "x"}, "filter.after must be a date"),
