@@ -54,9 +54,9 @@ def measured(network: str, photos: dict[str, np.ndarray], batch_shapes: str) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--network", default="alexnet_gem")
-    parser.add_argument("--size", type=int, default=362)
-    parser.add_argument("--photos", type=int, default=300)
+    parser.add_argument("--network", default="alexnet_gem", help="name or file of the network")
+    parser.add_argument("--size", type=int, default=362, help="longest side of the photos, in pixels")
+    parser.add_argument("--photos", type=int, default=300, help="number of photos")
     options = parser.parse_args()
     import keras
 
