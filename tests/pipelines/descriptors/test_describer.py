@@ -129,6 +129,6 @@ def test_useless_rows_are_left_out_of_their_batch(value):
 
 
 def test_another_backend_is_named(monkeypatch):
-    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(ValueError, match="KERAS_BACKEND is jax"):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(ValueError, match="KERAS_BACKEND is torch"):
         describer(network())
