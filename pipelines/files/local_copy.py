@@ -19,6 +19,8 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from keras_retrieval.errors import ArgumentError
+
 from .cache_folder import CACHE_VARIABLE, cache_folder
 from .durable import FolderError, fingerprint, read_manifest, sha256_of
 from .remote import READERS, FileState, MissingFileError, RemoteFolder, named, remote_folder
@@ -50,13 +52,23 @@ def local_copy(folder: RemoteFolder, sums: Mapping[str, str]) -> Path:
         FolderError: a file has another checksum, or a name leads out of the folder.
         RemoteError: the storage does not answer, or refuses.
         DiskSpaceError: the copy does not fit on the disk.
+        ArgumentError: the cache folder cannot be written.
     """
     place = _copies() / hashlib.sha256(folder.address.encode()).hexdigest()[:_DIGITS]
     copy = place / fingerprint(sorted(sums.items()))
     if copy.is_dir():
-        with suppress(OSError):
-            os.utime(copy)
-        return copy
+        if all((copy / name).is_file() for name in sums):
+            with suppress(OSError):
+                os.utime(copy)
+            return copy
+        shutil.rmtree(copy, ignore_errors=True)  # of which a cleaner of caches has removed files
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArgumentError(
+            f"a copy of {shown(folder.address)} cannot be made in {place} ({error}): {CACHE_VARIABLE} names another "
+            "folder for it"
+        ) from error
     work = place / f".{secrets.token_hex(6)}.writing"
     try:
         fetch_files(folder, {name: (None, checksum) for name, checksum in sums.items()}, work)
@@ -87,6 +99,7 @@ def sealed_copy(folder: Path, *, kind: str, version: int) -> tuple[Path, dict[st
         FolderError: as for `read_manifest`; or a file at the address is missing, or differs from its checksum.
         RemoteError: the storage does not answer, or refuses.
         DiskSpaceError: the copy does not fit on the disk.
+        ArgumentError: the cache folder cannot be written.
     """
     remote, manifest = remote_folder(folder), read_manifest(folder, kind=kind, version=version)
     if remote is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from keras_retrieval.errors import ArgumentError
 from pipelines.files import local_copy as module
 from pipelines.files.durable import FolderError
 from pipelines.files.local_copy import local_copy
@@ -95,3 +96,16 @@ def test_copies_that_are_not_used_are_removed(faults):
 def test_without_a_cache_folder_copies_are_temporary(faults, monkeypatch):
     monkeypatch.setenv("KERAS_RETRIEVAL_CACHE", "")
     assert content(local_copy(FOLDER, SUMS)) == FILES
+
+
+def test_a_copy_of_which_files_were_removed_is_made_again(faults):
+    copy = local_copy(FOLDER, SUMS)
+    (copy / "segment-1" / "log").unlink()
+    assert local_copy(FOLDER, SUMS) == copy
+    assert content(copy) == FILES
+
+
+def test_a_cache_folder_that_cannot_be_written_is_told(faults, tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(ArgumentError, match=r"a copy of faulty://bucket/index .* KERAS_RETRIEVAL_CACHE names another"):
+        local_copy(FOLDER, SUMS)
