@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from keras_retrieval.pipelines.files.arrays import save_array
+from keras_retrieval.pipelines.files.arrays import load_array, save_array
 from keras_retrieval.pipelines.files.durable import write_names
 from keras_retrieval.pipelines.files.space import naming_full_disk
 
@@ -116,7 +116,7 @@ def _write_hashes(place: Path, rows: Path, leaves: int, settings: IndexSettings)
         try:
             searcher = write_hashes(place, rows, leaves, settings)
             for path in place.glob("*.npy"):
-                np.load(path, mmap_mode="r", allow_pickle=False)  # raises an error for a truncated file
+                load_array(path, mapped=True)  # raises an error for a truncated file
         except (RuntimeError, ValueError, IndexWriteError) as error:
             (place / "probe").write_bytes(bytes(_PROBE))  # on a full disk, this error says so
             raise IndexWriteError(f"{place}: ScaNN could not write its files: {first_line(error)}") from error

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from keras_retrieval.pipelines.files.arrays import save_array
+from keras_retrieval.pipelines.files.arrays import load_array, save_array
 from keras_retrieval.pipelines.files.durable import read_names, write_names
 
 from ..index_contract.column_types import TEXT
@@ -78,7 +78,7 @@ def read_columns(folder: Path, columns: Sequence[str], types: Mapping[str, str])
     """
     found = {}
     for number, column in enumerate(columns):
-        codes = np.load(folder / f"column-{number}.npy", allow_pickle=False)
+        codes = load_array(folder / f"column-{number}.npy")
         texts = read_names(folder / f"column-{number}.txt")
         found[column] = codes, ColumnValues(types.get(column, TEXT), texts)
     return StoredColumns(found)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from keras_retrieval.pipelines.files.arrays import save_array
+from keras_retrieval.pipelines.files.arrays import load_array, save_array
 from keras_retrieval.pipelines.files.durable import FolderError
 
 from ..index_contract.photo_crops import PhotoCrops
@@ -25,8 +25,8 @@ def read_crops(folder: Path, photos: int, rows: int) -> PhotoCrops:
     Raises:
         FolderError: the files do not fit the numbers of photos and rows.
     """
-    counts = np.load(folder / _COUNTS, allow_pickle=False).astype(np.int64)
-    boxes = np.asarray(np.load(folder / _BOXES, mmap_mode="r", allow_pickle=False))  # memmap indexes slowly
+    counts = load_array(folder / _COUNTS).astype(np.int64)
+    boxes = np.asarray(load_array(folder / _BOXES, mapped=True))  # memmap indexes slowly
     if counts.shape != (photos,) or counts.sum() != rows or boxes.shape != (rows, 4):
         raise FolderError(f"{folder}: its crops do not fit its {photos:,} photos and {rows:,} rows: index again")
     return PhotoCrops(counts, boxes)

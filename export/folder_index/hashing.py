@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from keras_retrieval.pipelines.files.arrays import save_blocks
+from keras_retrieval.pipelines.files.arrays import load_array, save_blocks
 from keras_retrieval.pipelines.files.child_process import clean_environment, failure, python_module
 from keras_retrieval.pipelines.files.machine import cores
 
@@ -47,7 +47,7 @@ def write_hashes(folder: Path, file: Path, leaves: int, settings: IndexSettings)
         IndexWriteError: a process that hashes has failed.
         DiskSpaceError: the disk is full.
     """
-    rows = np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
+    rows = np.asarray(load_array(file, mapped=True))
     folder.mkdir(exist_ok=True)
     if rows.nbytes <= AT_ONCE:
         searcher = train_searcher(rows, leaves, settings)
@@ -96,12 +96,12 @@ def _hash_in_processes(file: Path, trained: Path, parts: Path, rows: np.ndarray)
 
 def _join(path: Path, parts: list[Path], count: int, trained: int) -> None:
     """Joins the arrays of the blocks to that of all `count` rows; `path` has that of the `trained` rows."""
-    first = np.load(path, mmap_mode="r", allow_pickle=False)
+    first = load_array(path, mapped=True)
     shape = (len(first) // trained * count, *first.shape[1:])  # one or two leaves a row
 
     def blocks() -> Iterator[np.ndarray]:
         for part in parts:
-            yield np.load(part, allow_pickle=False)
+            yield load_array(part)
             part.unlink()
 
     save_blocks(path, blocks(), shape, first.dtype)
@@ -111,7 +111,7 @@ def main() -> None:
     """Hashes some rows: FILE TRAINED PARTS BLOCK START END. It ends when the process that started it has ended."""
     file, trained, parts = (Path(text) for text in sys.argv[1:4])
     step, start, end = (int(text) for text in sys.argv[4:])
-    rows, parent = np.asarray(np.load(file, mmap_mode="r", allow_pickle=False)), os.getppid()
+    rows, parent = np.asarray(load_array(file, mapped=True)), os.getppid()
     working = parts / f"{start:012}"
     for first in range(start, end, step):
         if os.getppid() != parent:

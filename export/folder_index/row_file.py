@@ -7,10 +7,9 @@ been converted back to float32.
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from keras_retrieval.pipelines.files.arrays import save_array, save_blocks
+from keras_retrieval.pipelines.files.arrays import load_array, save_array, save_blocks
 
 from keras_retrieval.ranking.nearest import CHUNK
 
@@ -32,9 +31,8 @@ class StoredRows:
     def __init__(self, folder: Path, row_type: str) -> None:
         path = folder / "rows.npy"
         # Small files are read into memory. Larger ones are mapped, as a plain array because np.memmap indexes slowly.
-        mode: Literal["r"] | None = "r" if path.stat().st_size > _READ_BELOW else None
-        self._values = np.asarray(np.load(path, mmap_mode=mode, allow_pickle=False))
-        self._steps = np.load(folder / "steps.npy", allow_pickle=False) if row_type == "int8" else None
+        self._values = np.asarray(load_array(path, mapped=path.stat().st_size > _READ_BELOW))
+        self._steps = load_array(folder / "steps.npy") if row_type == "int8" else None
         self.row_type, self.dimensions = row_type, self._values.shape[1]
 
     def __len__(self) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from keras_retrieval.pipelines.files.arrays import load_array
 from keras_retrieval.pipelines.files.durable import FolderError, read_names
 
 from ..index_contract.column_types import TYPES
@@ -63,7 +64,7 @@ class Segment:
         self.log = WriteAheadLog(folder, facts["log"])
         self.log.read(self.log.start)  # reports a damaged log before ScaNN's files are loaded
         projection = folder / PROJECTION
-        self.projection = np.load(projection, allow_pickle=False) if projection.exists() else None
+        self.projection = load_array(projection) if projection.exists() else None
         exact = self.configuration["kind"] == "exact"
         self.searcher = None if exact else load_searcher(folder / "scann", self.configuration["leaves"])
 

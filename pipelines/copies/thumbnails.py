@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..files.arrays import load_array
 from ..files.cache_folder import cache_folder
 from ..files.durable import FolderError, atomic_path
 from ..files.machine import cores
@@ -200,12 +201,12 @@ class _Cache:
         note = {"names": names, "states": states, "facts": facts.tolist()}
         with atomic_path(path.with_suffix(".json"), sync=False) as temporary:
             temporary.write_text(json.dumps(note), encoding="utf-8")
-        return np.load(path.with_suffix(".npy"), mmap_mode="r")
+        return load_array(path.with_suffix(".npy"), mapped=True)
 
     def _load(self, path: Path) -> None:
         try:
             note = json.loads(path.read_text(encoding="utf-8"))
-            pixels = np.load(path.with_suffix(".npy"), mmap_mode="r")
+            pixels = load_array(path.with_suffix(".npy"), mapped=True)
             facts = np.array(note["facts"], np.int64).reshape(-1, 5)
             fits = pixels.shape == (len(note["names"]), SIDE, SIDE) and len(facts) == len(note["names"])
             if not fits or pixels.dtype != np.uint8 or len(note["states"]) != len(facts):

@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_retrieval.errors import missing_extra, printable
 
-from ..files.arrays import FileRows
+from ..files.arrays import FileRows, map_array
 from ..files.durable import FolderError, atomic_path, write_array
 from ..files.space import DiskSpaceError
 
@@ -131,7 +131,7 @@ def check_names(path: Path, names: Sequence[str], first: int = 0) -> None:
 
 def _array(path: Path) -> np.ndarray:
     try:
-        return np.lib.format.open_memmap(path, mode="r")
+        return map_array(path)
     except Exception as error:  # numpy raises many kinds of errors for a damaged header
         raise FolderError(f"{path} is not an array ({error}): extract again with --replace") from error
 

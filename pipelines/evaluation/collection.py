@@ -17,6 +17,7 @@ from ..descriptors.describer import Runtime, describe_photos, describer
 from ..descriptors.extraction import extract_descriptors
 from ..descriptors.folder import has_crops, read_crops, read_descriptors
 from ..descriptors.options import ExtractOptions
+from ..files.arrays import load_array
 from ..files.durable import fingerprint, has_manifest, write_array
 from ..files.remote import named
 from ..files.shards import read_left_out
@@ -205,7 +206,7 @@ def _query_rows(
             crops = [(truth.queries[query], boxes[query]) for query in cropped]
             edges = SKETCH if drawn else options.edges
             write_array(path, _describe_crops(crops, options, edges, manifest))
-        rows[cropped] = np.load(path, allow_pickle=False)
+        rows[cropped] = load_array(path)
     return rows
 
 

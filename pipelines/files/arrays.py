@@ -1,7 +1,8 @@
 """Arrays in files: written by file writes only, because a write through a mapping to a full disk ends the process."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,6 +14,7 @@ from keras_retrieval.errors import ArgumentError
 from .space import allocate, naming_full_disk
 
 _PAGE = 4096
+_PARSES = 10  # of a header
 
 
 class _ChecksWrites:
@@ -40,6 +42,40 @@ def write_npy(file: IO[bytes], array: np.ndarray) -> None:
         ValueError: the array contains Python objects, which NumPy could write only as a pickle.
     """
     np.save(_ChecksWrites(file), array, allow_pickle=False)
+
+
+def load_array(path: Path, *, mapped: bool = False) -> np.ndarray:
+    """Reads a .npy file.
+
+    NumPy parses its header by `ast`, which in CPython up to 3.12.0 raises SystemError now and then if two threads
+    parse at the same time (python/cpython#106905): the file is then read again.
+
+    Args:
+        path: the file.
+        mapped: whether the array is mapped, for reading only, in place of being read into memory.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: it is damaged, or contains Python objects.
+    """
+    return _parsed(lambda: np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False))
+
+
+def map_array(path: Path) -> np.ndarray:
+    """Maps a .npy file for reading, as `load_array` does, but whose errors say what is wrong with its header.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        Exception: of many kinds, as NumPy raises for a damaged header.
+    """
+    return _parsed(lambda: np.lib.format.open_memmap(path, mode="r"))
+
+
+def _parsed(read: Callable[[], np.ndarray]) -> np.ndarray:
+    for _ in range(_PARSES - 1):
+        with suppress(SystemError):
+            return read()
+    return read()
 
 
 def save_array(path: Path, array: np.ndarray) -> None:

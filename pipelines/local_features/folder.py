@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files.arrays import map_array
 from ..files.durable import FolderError, has_manifest, partial_of, read_manifest, read_names
 from ..files.local_copy import sealed_copy
 from ..files.remote import address_of
@@ -115,7 +116,7 @@ def _places(shard: int, photos: np.ndarray) -> Iterator[tuple[int, int]]:
 
 def _array(path: Path, expected: np.dtype) -> np.ndarray:
     try:
-        found = np.lib.format.open_memmap(path, mode="r")
+        found = map_array(path)
     except Exception as error:  # numpy raises many kinds of errors for a damaged header
         raise FolderError(f"{path} is not an array ({error}): extract again with --replace") from error
     if found.dtype != expected or found.ndim != 1:

@@ -20,6 +20,7 @@ from keras_retrieval.errors import ArgumentError
 
 from ..engines.engine import run_units
 from ..engines.work import Engine, Worker
+from ..files.arrays import load_array
 from ..files.durable import FolderError, check_free, fingerprint, read_manifest, read_names, write_array, write_file
 from ..files.machine import cores
 from ..files.shards import LEFT_OUT, ShardedFolder, read_left_out
@@ -94,7 +95,7 @@ class PhotoCache:
         self.manifest = read_manifest(folder, kind=KIND, version=VERSION, verify=verify)
         self.names = read_names(folder / "names.txt")
         self.left_out = read_left_out(folder)
-        index = np.load(folder / "index.npy", allow_pickle=False)
+        index = load_array(folder / "index.npy")
         _check_sizes(folder, self.names, index)
         self._entries = dict(zip(self.names, map(tuple, index.tolist()), strict=True))
 

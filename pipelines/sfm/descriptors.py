@@ -11,6 +11,7 @@ import numpy as np
 from ..descriptors.describer import DescribeFn, Runtime, describe_photos, describer
 from ..engines.engine import run_units
 from ..engines.work import Engine, Worker
+from ..files.arrays import load_array
 from ..files.durable import fingerprint, read_names, write_array, write_file, write_names
 from ..files.progress import progress
 from ..files.shards import ShardedFolder
@@ -103,7 +104,7 @@ def read_stored(folder: Path) -> dict[str, np.ndarray]:
     """
     found: dict[str, np.ndarray] = {}
     for path in sorted(folder.glob("*.npy")):
-        found.update(zip(read_names(path.with_suffix(".txt")), np.load(path, allow_pickle=False), strict=True))
+        found.update(zip(read_names(path.with_suffix(".txt")), load_array(path), strict=True))
     return found
 
 
@@ -187,5 +188,5 @@ def _describe_on_workers(
     run_units(job, sharded.unfinished(units), engine=engine, label="descriptors")
     for number, note in enumerate(sharded.notes()):
         if note["names"]:
-            _store(folder, note["names"], np.load(sharded.partial / f"{number:05}.npy", allow_pickle=False))
+            _store(folder, note["names"], load_array(sharded.partial / f"{number:05}.npy"))
     sharded.discard()
