@@ -35,6 +35,7 @@ from .padded_batches import (
     add_to_buckets,
     bucket_of,
     describe_batch,
+    most_photos,
 )
 
 BATCH_PIXELS = 2**21  # pixels per batch of the network, 8 photos of 512 x 512; larger batches are not faster
@@ -171,8 +172,7 @@ def describer(
 
     if _pads(model, batch_shapes, backend):
         padded = _compiled_padded(PaddedScales(model, scales, antialias=antialias, mirror=mirror))
-        exact = checked if backend == TENSORFLOW else None
-        return BucketDescriber(padded, exact, smallest, model.name, backend == JAX, backend)
+        return BucketDescriber(padded, checked, smallest, model.name, backend == JAX, backend)
     if backend == JAX:
         return checked
     if runtime is None:
@@ -388,7 +388,7 @@ def _described_crops(
     found: dict[int, np.ndarray] = {}
     started = time.monotonic()
     for (height, width), numbers in by_shape.items():
-        most = max(1, BATCH_PIXELS // (height * width))
+        most = most_photos(describe, max(1, BATCH_PIXELS // (height * width)))
         for start in range(0, len(numbers), most):
             batch = numbers[start : start + most]
             found |= zip(batch, describe_batch(describe, [crops[number][2] for number in batch]), strict=True)
@@ -414,7 +414,7 @@ def _batches(describe: DescribeFn, photos: Sequence[tuple[Shape, Key]]) -> Itera
 
     in_buckets = sorted(photos, key=sides) if isinstance(describe, BucketDescriber) else photos
     for (height, width), group in groupby(in_buckets, key=sides):
-        most = max(1, BATCH_PIXELS // (height * width))
+        most = most_photos(describe, max(1, BATCH_PIXELS // (height * width)))
         while batch := [*islice(group, most)]:
             yield batch
 

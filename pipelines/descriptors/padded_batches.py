@@ -31,6 +31,7 @@ class Buckets:
 
     def __init__(self) -> None:
         self._sides: dict[tuple[int, int], Shape] = {}
+        self._mixed: set[tuple[int, int]] = set()
 
     def add(self, shapes: Iterable[Shape]) -> None:
         """Takes photos into account, which can enlarge the buckets.
@@ -40,13 +41,19 @@ class Buckets:
         """
         for height, width in set(shapes):
             cell = _cell(height), _cell(width)
-            before = self._sides.get(cell, (0, 0))
+            before = self._sides.setdefault(cell, (height, width))
+            if before != (height, width):
+                self._mixed.add(cell)
             self._sides[cell] = max(before[0], height), max(before[1], width)
 
     def sides(self, shape: Shape) -> Shape:
         """Returns the height and width to which a photo is padded."""
         self.add([shape])
         return self._sides[_cell(shape[0]), _cell(shape[1])]
+
+    def has_one_size(self, shape: Shape) -> bool:
+        """Whether all photos of a photo's bucket have its size."""
+        return (_cell(shape[0]), _cell(shape[1])) not in self._mixed
 
 
 def _cell(side: int) -> int:
@@ -59,17 +66,17 @@ class BucketDescriber:
     Args:
         padded: maps photos (B, H, W, 3) uint8, each in the upper left corner, and their sizes (B, 2) int32 to
             descriptors (B, D).
-        exact: maps photos (B, H, W, 3) without padding to descriptors; None to use `padded`.
+        exact: maps photos (B, H, W, 3) without padding to descriptors.
         smallest: shortest side in pixels that the network can describe.
         name: the network's name, for error messages.
-        programs: whether each shape of a batch is compiled, so that batches are completed to few shapes.
+        programs: whether each shape of a batch is compiled, so that batches are completed to a power of 2.
         runtime: what computes the descriptors.
     """
 
     def __init__(
         self,
         padded: Callable[[np.ndarray, np.ndarray], np.ndarray],
-        exact: Callable[[np.ndarray], np.ndarray] | None,
+        exact: Callable[[np.ndarray], np.ndarray],
         smallest: int,
         name: str,
         programs: bool,
@@ -77,7 +84,7 @@ class BucketDescriber:
     ) -> None:
         self.runtime = runtime
         self.buckets = Buckets()
-        self._padded, self._exact, self._programs = padded, exact, programs
+        self._padded, self._exact, self.programs = padded, exact, programs
         self._smallest, self._name = smallest, name
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -99,10 +106,11 @@ class BucketDescriber:
         for photo in photos:
             require_sides(photo[None], self._smallest, self._name)
         shapes = [photo.shape[:2] for photo in photos]
-        if self._exact is not None and len(set(shapes)) == 1:
-            return self._exact(np.stack(photos))
+        self.buckets.add((height, width) for height, width in shapes)
+        count = 1 << (len(photos) - 1).bit_length() if self.programs else len(photos)
+        if len(set(shapes)) == 1 and (not self.programs or self.buckets.has_one_size(shapes[0])):
+            return self._exact(np.stack([*photos, *[photos[0]] * (count - len(photos))]))[: len(photos)]
         canvas = np.max([self.buckets.sides((height, width)) for height, width in shapes], axis=0)
-        count = 1 << (len(photos) - 1).bit_length() if self._programs else len(photos)
         images = np.zeros((count, *canvas, 3), np.uint8)
         sizes = np.full((count, 2), canvas, np.int32)
         for number, (photo, (height, width)) in enumerate(zip(photos, shapes, strict=True)):
@@ -114,6 +122,11 @@ class BucketDescriber:
 def bucket_of(describe: Callable[[np.ndarray], np.ndarray], shape: Shape) -> Shape:
     """Returns the height and width of the batches in which a function from `describer` takes photos of a size."""
     return describe.buckets.sides(shape) if isinstance(describe, BucketDescriber) else shape
+
+
+def most_photos(describe: Callable[[np.ndarray], np.ndarray], most: int) -> int:
+    """Returns how many photos a batch has, if it may have `most`: a power of 2 where batches are completed to one."""
+    return 1 << (most.bit_length() - 1) if isinstance(describe, BucketDescriber) and describe.programs else most
 
 
 def add_to_buckets(describe: Callable[[np.ndarray], np.ndarray], shapes: Iterable[Shape]) -> None:

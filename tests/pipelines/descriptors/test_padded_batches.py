@@ -9,7 +9,7 @@ from keras_retrieval.errors import ArgumentError
 from pipelines.descriptors.describer import describe_photos, describer
 from pipelines.descriptors.extract import extract
 from pipelines.descriptors.folder import photo_names, read_descriptors
-from pipelines.descriptors.padded_batches import Buckets, bucket_of
+from pipelines.descriptors.padded_batches import BucketDescriber, Buckets, bucket_of, most_photos
 from tests.helpers import small
 
 
@@ -73,6 +73,29 @@ def test_photos_of_one_size_are_not_padded():
     buckets.add([(271, 361), (280, 362)])
     assert buckets.sides((271, 361)) == (280, 362)
     assert bucket_of(np.sum, (3, 4)) == (3, 4)
+
+
+def test_photos_whose_bucket_has_one_size_only_are_not_masked():
+    calls = []
+
+    def exact(images):
+        calls.append(("exact", images.shape))
+        return images.mean((1, 2))
+
+    def padded(images, sizes):
+        calls.append(("padded", images.shape))
+        return np.zeros((len(images), 3))
+
+    describe = BucketDescriber(padded, exact, 1, "net", True, "jax")
+    photos = [np.full((30, 40, 3), value, np.uint8) for value in (1, 2, 3)]
+    describe.buckets.add([(30, 40), (60, 80)])
+    np.testing.assert_array_equal(describe.describe(photos)[:, 0], [1, 2, 3])
+    describe(np.zeros((1, 30, 39, 3), np.uint8))
+    describe.describe(photos)
+    shapes = [("exact", (4, 30, 40, 3)), ("padded", (1, 30, 40, 3)), ("padded", (4, 30, 40, 3))]
+    assert calls == shapes
+    assert [most_photos(describe, most) for most in (1, 3, 4, 21)] == [1, 2, 4, 16]  # none is completed
+    assert most_photos(exact, 21) == 21
 
 
 @pytest.mark.parametrize("side", [1, 33, 362, 1024])
