@@ -12,7 +12,6 @@ from keras_retrieval.networks.multi_scale import PaddedScales, multi_scale
 from keras_retrieval.networks.padded import PaddedNetwork, misfit
 from tests.helpers.backends import run
 
-pytestmark = pytest.mark.backend
 RNG = np.random.default_rng(0)
 SIZES = ((41, 56), (56, 38), (33, 33))
 
@@ -57,18 +56,21 @@ def convolutions(x):
     return conv(8, 3, padding="same", activation="relu")(keras.layers.Dense(8, activation="gelu")(x))
 
 
+@pytest.mark.backend
 def test_each_kind_of_layer_reads_zeros_beyond_a_photo():
     network = assembled(convolutions)
     assert misfit(network) == ""
     assert_exact(PaddedNetwork(network, exact=True), network)
 
 
+@pytest.mark.backend
 def test_without_masks_the_padding_is_read():
     network = assembled(convolutions)
     with pytest.raises(AssertionError):
         assert_exact(PaddedNetwork(network), network)
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("name", ["alexnet_rmac", "torchresnet18_gem"])
 def test_scales_and_mirrors_of_padded_photos(name):
     network = keras_retrieval.build(name, weights=None, dim=16)
