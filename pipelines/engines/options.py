@@ -15,11 +15,22 @@ SCHEMES = {"ray": RAY, "tcp": DASK, "tls": DASK, "ucx": DASK, "ws": DASK, "wss":
 PACKAGES = {RAY: ("ray", "Ray", "ray"), DASK: ("distributed", "Dask distributed", "dask")}
 """The module, the name and the extra of each engine."""
 
-ENGINE_HELP = (
-    "Where the work is done: local, in this process; ray (extra ray), on the cluster of RAY_ADDRESS; dask (extra "
-    "dask), on that of DASK_SCHEDULER_ADDRESS; or a cluster's address, such as ray://head:10001 or tcp://head:8786. "
-    "All machines need the same folders under the same paths."
-)
+
+def engine_help(work: str, example: str = "") -> str:
+    """Returns the help of the option `--engine` of a step.
+
+    Args:
+        work: what is done where the option says, such as "the photos are read".
+        example: what is added to "a cluster's address".
+    """
+    return (
+        f"Where {work}: local, in this process; ray (extra ray), on the cluster of RAY_ADDRESS; dask (extra dask), on "
+        f"that of DASK_SCHEDULER_ADDRESS; or a cluster's address{example}. All machines need the same folders under "
+        "the same paths."
+    )
+
+
+ENGINE_HELP = engine_help("the work is done", ", such as ray://head:10001 or tcp://head:8786")
 WORKERS_HELP = "With --engine: number of workers; 0 for one for each GPU of the cluster, or without GPUs each machine."
 
 

@@ -37,6 +37,7 @@ from .shards import (
     packed,
     parsed_note,
     unpacked,
+    without_finished,
 )
 
 log = logging.getLogger("keras_retrieval")
@@ -122,9 +123,7 @@ class ShardedAddress:
             log.warning(f"{named(self.folder)}/{WORK}/{self.fingerprint}/{PLAN} is damaged: starting over")
         if self._clean():
             log.warning(f"{named(self.folder)}/{WORK} was left by a run with other photos or options: starting over")
-        self._work.write(
-            RUN, self.fingerprint.encode()
-        )  # an address that cannot be written to is an error before the work
+        self._work.write(RUN, self.fingerprint.encode())  # an address that cannot be written to fails before the work
         content = json.dumps(make_plan())
         self._work.write(PLAN, content.encode())
         return json.loads(content)
@@ -132,11 +131,7 @@ class ShardedAddress:
     def unfinished(self, shards: Sequence[Shard]) -> dict[int, Shard]:
         """Returns the shards that are not finished; see `ShardedFolder`."""
         self._joined["shards"] = len(shards)
-        finished = self._finished()
-        todo = {number: shard for number, shard in enumerate(shards) if number not in finished}
-        if len(todo) < len(shards):
-            log.info(f"{len(shards) - len(todo)} of {len(shards)} shards are already complete")
-        return todo
+        return without_finished(shards, self._finished().__contains__)
 
     def keep(
         self,

@@ -147,10 +147,7 @@ class ShardedFolder:
         Returns:
             A dict that maps the number of each unfinished shard (its index in `shards`) to its content.
         """
-        todo = {number: shard for number, shard in enumerate(shards) if not self._note(number).exists()}
-        if len(todo) < len(shards):
-            log.info(f"{len(shards) - len(todo)} of {len(shards)} shards are already complete")
-        return todo
+        return without_finished(shards, lambda number: self._note(number).exists())
 
     def keep(
         self,
@@ -318,6 +315,14 @@ def parsed_note(content: bytes) -> dict[str, Any] | None:
         return note if sound and isinstance(note.get("files", {}), dict) else None
     except (ValueError, TypeError, LookupError, RecursionError):
         return None
+
+
+def without_finished(shards: Sequence[Shard], finished: Callable[[int], bool]) -> dict[int, Shard]:
+    """Returns the shards that are not finished, by number, and logs how many are; see `ShardedFolder.unfinished`."""
+    todo = {number: shard for number, shard in enumerate(shards) if not finished(number)}
+    if len(todo) < len(shards):
+        log.info(f"{len(shards) - len(todo)} of {len(shards)} shards are already complete")
+    return todo
 
 
 def damaged_notes(places: Iterable[str]) -> FolderError:

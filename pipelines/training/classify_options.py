@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from ..command.kinds import Writes
 from ..command.options import Argument, Option
-from ..engines.options import EngineOption, check_engine
+from ..engines.options import EngineOption, check_engine, engine_help
 from ..engines.work import LOCAL
 from ..files.durable import FolderError, fingerprint
 from ..networks.custom_layers import CustomLayers
@@ -95,15 +95,7 @@ class ClassifyOptions(EngineOption, CustomLayers, IntakeOptions, ObjectOptions):
             at_least=0,
         ),
     ] = 100
-    engine: Annotated[
-        str,
-        Option(
-            "Where the photos are read and resized: local, in this process; "
-            "ray (extra ray), on the cluster of RAY_ADDRESS; dask (extra dask), on that of DASK_SCHEDULER_ADDRESS; or "
-            "a cluster's address. All machines need the same folders under the same paths.",
-            kind=check_engine,
-        ),
-    ] = LOCAL
+    engine: Annotated[str, Option(engine_help("the photos are read and resized"), kind=check_engine)] = LOCAL
     resume: Annotated[
         bool, Option("Resume the run in RUN with the same options; --epochs may be higher than before.")
     ] = False

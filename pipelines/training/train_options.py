@@ -12,7 +12,7 @@ from ..command.kinds import Reads, Writes, checked_by_the_step
 from ..command.options import Argument, Option
 from ..descriptors.multi_scale import MIRROR_HELP, parse_scales
 from ..descriptors.options import SHIFT_HELP, SHRINKAGE_DEFAULT
-from ..engines.options import EngineOption, check_engine
+from ..engines.options import EngineOption, check_engine, engine_help
 from ..engines.work import LOCAL
 from ..evaluation.datasets import DATASETS, check_dataset
 from ..evaluation.errors import GroundTruthError
@@ -367,13 +367,7 @@ class TrainOptions(EngineOption, CustomLayers, ObjectOptions):
         ),
     ] = None
     engine: Annotated[
-        str,
-        Option(
-            "Where the photos are read and resized, and described for the whitening: local, in this process; "
-            "ray (extra ray), on the cluster of RAY_ADDRESS; dask (extra dask), on that of DASK_SCHEDULER_ADDRESS; or "
-            "a cluster's address. All machines need the same folders under the same paths.",
-            kind=check_engine,
-        ),
+        str, Option(engine_help("the photos are read and resized, and described for the whitening"), kind=check_engine)
     ] = LOCAL
     dataset: Annotated[
         str | None,

@@ -12,7 +12,7 @@ from keras_retrieval.errors import ArgumentError
 
 from ..command.kinds import Reads, Writes
 from ..command.options import Argument, Option
-from ..engines.options import EngineOption, check_engine
+from ..engines.options import EngineOption, check_engine, engine_help
 from ..engines.work import LOCAL
 from ..files.durable import FolderError, fingerprint
 from ..networks.custom_layers import CustomLayers
@@ -85,15 +85,7 @@ class TrainProposalsOptions(EngineOption, CustomLayers):
             kind=Writes("folder", FolderError),
         ),
     ] = None
-    engine: Annotated[
-        str,
-        Option(
-            "Where the photos are read and resized: local, in this process; "
-            "ray (extra ray), on the cluster of RAY_ADDRESS; dask (extra dask), on that of DASK_SCHEDULER_ADDRESS; or "
-            "a cluster's address. All machines need the same folders under the same paths.",
-            kind=check_engine,
-        ),
-    ] = LOCAL
+    engine: Annotated[str, Option(engine_help("the photos are read and resized"), kind=check_engine)] = LOCAL
     resume: Annotated[bool, Option("Resume the run in RUN with the same options.")] = False
 
     def check(self) -> None:
