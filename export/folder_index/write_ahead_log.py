@@ -7,7 +7,8 @@ types adds columns of these types, which are empty for all photos before it is a
 
 To append a change, a writer writes the new head {records, bytes, digest} under a temporary name and the record to the
 disk (fsync), and then renames the head, which needs no space. The change is acknowledged to the caller only after that.
-A reader finds one of these states:
+A writer that finds a record beyond the head, of a writer that was killed, first brings the head up to date. A reader
+finds one of these states:
 
 - The log contains only the records that the head states. If these are truncated or altered, reading raises an error.
 - One more complete record follows, of a writer that was killed or is still writing. The record is applied as well.
@@ -127,6 +128,9 @@ class WriteAheadLog:
         record, position = _record(change, after)
         path = self._folder / LOG
         with naming_full_disk(path, len(record) + _HEAD_BYTES), path.open("r+b", buffering=0) as file:
+            if self._head().records < after.records:  # otherwise two records would follow if this writer is killed, too
+                sync(file.fileno())
+                write_file(self._folder / HEAD, _head_text(after))
             try:
                 with atomic_path(self._folder / HEAD) as head:
                     head.write_text(_head_text(position), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -99,6 +100,17 @@ def test_a_whole_record_behind_the_head_is_taken_once(log, tmp_path):
     assert log.read(fifth) == []
     log.append(changes(1)[0], fifth)
     assert len(read(tmp_path)) == 6
+
+
+def test_writers_that_are_killed_one_after_the_other_leave_one_record_behind_the_head(log, tmp_path, monkeypatch):
+    @contextmanager
+    def never_renamed(path):
+        yield path.with_name("writing")
+
+    monkeypatch.setattr("export.folder_index.write_ahead_log.atomic_path", never_renamed)
+    for count in range(5, 8):
+        log.append(changes(1)[0], read(tmp_path)[-1][1])
+        assert len(read(tmp_path)) == count
 
 
 def test_an_older_head_is_told(log, tmp_path):
