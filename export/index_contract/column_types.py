@@ -43,7 +43,7 @@ def infer_type(values: Sequence[Any]) -> str:
     """
     given = [value for value in values if value not in (None, "", [])]
     if not given:
-        return TEXT
+        return TEXTS if any(value == [] for value in values) else TEXT
     if all(isinstance(value, list) and all(isinstance(text, str) for text in value) for value in given):
         return TEXTS
     if all(_is_number(value) for value in given):
@@ -71,7 +71,7 @@ def converter(kind: str, values: Sequence[Any]) -> Callable[[Any], str]:
     reader = NumberReader([text for text in values if isinstance(text, str) and text.strip()] if kind == NUMBER else [])
 
     def convert(value: Any) -> str:
-        if value is None or value == "":
+        if value is None or value == "" or (value == [] and kind != TEXT):
             return ""
         try:
             text = _FORMS[kind](value, reader)

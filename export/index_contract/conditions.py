@@ -35,6 +35,7 @@ PHOTO_COLUMN = "photo"
 IN, ALL, EMPTY = "in", "all", "empty"
 RANGES = ("<", "<=", ">", ">=")
 MOST_CONDITIONS, MOST_VALUES = 100, 10_000
+LONGEST_SHOWN = 60  # characters of a part of a condition in a message, so that requests are not repeated in full
 
 _STRING = r'"(?:[^"\\]|\\.)*"'
 # A column ends before an operator, or not with a blank, so that long lines take time in proportion to their length.
@@ -43,6 +44,7 @@ _WORD = re.compile(
     rf"(?P<column>{_STRING}|[^\"]*?[^\"\s])\s+(?P<negated>not\s+)?(?:(?P<operator>in|all)\s+(?P<values>.+)|empty)",
     re.DOTALL,
 )
+_WORDS = re.compile(r"(?i)(^|\s)(not|in|all|empty)(\s|$)")
 _PARTS = re.compile(rf'{_STRING}|[^",]+|,', re.DOTALL)
 
 
@@ -68,9 +70,9 @@ class Condition:
     def __post_init__(self) -> None:
         counts = {EMPTY: len(self.values) == 0, IN: True, ALL: len(self.values) > 0}
         if not counts.get(self.operator, self.operator in RANGES and len(self.values) == 1 and not self.negated):
-            raise ArgumentError(f"{self}: the operator or the number of its values is wrong")
+            raise ArgumentError(f"{shown(str(self))}: the operator or the number of its values is wrong")
         if len(self.values) > MOST_VALUES:
-            raise ArgumentError(f"a condition on {self.column!r} has more than {MOST_VALUES:,} values")
+            raise ArgumentError(f"a condition on '{shown(self.column)}' has more than {MOST_VALUES:,} values")
 
     def __str__(self) -> str:
         """Returns the condition in the grammar of this module."""
@@ -89,20 +91,21 @@ class Condition:
         """
         if self.column != PHOTO_COLUMN and self.column not in facts["columns"]:
             listed = ", ".join(facts["columns"]) or "none"
-            raise ArgumentError(f"the index has no column '{self.column}'; its columns: {listed}")
+            raise ArgumentError(f"the index has no column '{shown(self.column)}'; its columns: {listed}")
+        line = shown(str(self))
         kind = TEXT if self.column == PHOTO_COLUMN else type_of(facts, self.column)
         if self.operator in RANGES and kind not in (NUMBER, TIME):
             raise ArgumentError(
-                f"'{self}': {self.operator} is for numbers and times, and '{self.column}' is {NOUNS[kind]}: index "
+                f"'{line}': {self.operator} is for numbers and times, and '{self.column}' is {NOUNS[kind]}: index "
                 f"again with --types {self.column}=number"
             )
         if self.operator == ALL and kind != TEXTS:
-            raise ArgumentError(f"'{self}': all is for lists, and '{self.column}' is {NOUNS[kind]}: use in")
+            raise ArgumentError(f"'{line}': all is for lists, and '{self.column}' is {NOUNS[kind]}: use in")
         if self.operator in RANGES and not self.values[0]:
-            raise ArgumentError(f"'{self}': {self.operator} needs a value; photos without one satisfy 'COLUMN empty'")
+            raise ArgumentError(f"'{line}': {self.operator} needs a value; photos without one satisfy 'COLUMN empty'")
         for value in self.values:
             if value and not _is_of(kind, value):
-                raise ArgumentError(f"'{self}': '{self.column}' is {NOUNS[kind]}, got {printable(value)}")
+                raise ArgumentError(f"'{line}': '{self.column}' is {NOUNS[kind]}, got {shown(value)}")
 
     def matches(self, column: "ColumnValues") -> np.ndarray:
         """Evaluates the condition for values of a column; values to compare with that are not of its type match none.
@@ -180,7 +183,7 @@ def span_of(kind: str, value: str) -> tuple[float, float]:
     if kind == TIME:
         span = time_span(value)
         if span is None:
-            raise ArgumentError(f"{printable(value)} is not a time")
+            raise ArgumentError(f"{shown(value)} is not a time")
         return span
     return float(value), float(value)
 
@@ -211,6 +214,11 @@ def parse_conditions(texts: Iterable[str]) -> list[Condition]:
     return [Condition(column, IN, values) for column, values in equal.items()] + others
 
 
+def shown(text: str) -> str:
+    """Returns a part of a condition for a message: a text of over 60 characters without its middle."""
+    return printable(text if len(text) <= LONGEST_SHOWN else f"{text[:40]} .. {text[-16:]}")
+
+
 def _parse(line: str) -> tuple[Condition, bool]:
     if found := _SYMBOL.fullmatch(line):
         column, operator = _unquoted(found["column"].strip()), found["operator"]
@@ -222,7 +230,7 @@ def _parse(line: str) -> tuple[Condition, bool]:
         values = () if found["operator"] is None else _values(found["values"])
         return Condition(_unquoted(found["column"]), found["operator"] or EMPTY, values, bool(found["negated"])), False
     raise ArgumentError(
-        f"{printable(line)} is not a condition: write 'year >= 2010', 'city = Paris', 'city in Paris, Rome', 'tags all "
+        f"{shown(line)} is not a condition: write 'year >= 2010', 'city = Paris', 'city in Paris, Rome', 'tags all "
         "red, round' or 'city empty'"
     )
 
@@ -230,7 +238,7 @@ def _parse(line: str) -> tuple[Condition, bool]:
 def _values(text: str) -> tuple[str, ...]:
     parts = _PARTS.findall(text)
     if "".join(parts) != text:
-        raise ArgumentError(f"{printable(text)}: a quotation mark is not closed")
+        raise ArgumentError(f"{shown(text)}: a quotation mark is not closed")
     values, value = [], ""
     for part in [*parts, ","]:
         if part == ",":
@@ -247,11 +255,11 @@ def _unquoted(text: str) -> str:
     try:
         return str(json.loads(text, strict=False))
     except ValueError:
-        raise ArgumentError(f"{printable(text)} is not a JSON string") from None
+        raise ArgumentError(f"{shown(text)} is not a JSON string") from None
 
 
 def _quoted(text: str) -> str:
-    plain = text and text == text.strip() and not re.search(r'["=<>!,\n]', text)
+    plain = text and text == text.strip() and not re.search(r'["=<>!,\n]', text) and not _WORDS.search(text)
     return text if plain else json.dumps(text, ensure_ascii=False)
 
 

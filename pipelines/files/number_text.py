@@ -48,7 +48,7 @@ class NumberReader:
         cleaned = _cleaned(text)
         power = _POWER.fullmatch(cleaned)
         if power and re.search("[0-9]", power[1]):
-            rounding = 10.0 ** (int(power[3]) - len(power[2] or ""))
+            rounding = float(f"1e{int(power[3]) - len(power[2] or '')}")  # infinite for a large exponent
             if rounding > self._resolution:
                 raise NumberError(f"{text} is rounded to {rounding:g}: format the column as a number with all digits")
             return float(cleaned.replace(",", "."))

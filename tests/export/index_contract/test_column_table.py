@@ -69,6 +69,9 @@ def test_values_that_are_no_text_are_json(tmp_path):
         ("1e300 -2.0", "number", ["1e+300", "-2"]),
         ("1234567890123456 1", "text", ["1234567890123456", "1"]),  # which no float holds
         ("null NaN", "text", ["", ""]),
+        ("1.5 []", "number", ["1.5", ""]),  # an empty list is no value
+        ("[] []", "texts", ["", ""]),
+        ('"a" []', "text", ["a", "[]"]),
     ],
 )
 def test_numbers_of_json_stay_what_they_are(tmp_path, values, kind, stored):
@@ -90,6 +93,7 @@ def test_numbers_of_json_stay_what_they_are(tmp_path, values, kind, stored):
         (["2017", "2017-07"], "time", ["2017", "2017-07"]),
         (["0123", "0456"], "text", ["0123", "0456"]),
         (["2017-13-01"], "text", ["2017-13-01"]),
+        (["1e400", "2"], "text", ["1e400", "2"]),  # no float holds it
         (["1850-02-03", "9999-12-31"], "time", ["1850-02-03", "9999-12-31"]),
         (['["a", "b"]', "[]"], "texts", ['["a", "b"]', ""]),
         (["[1]"], "text", ["[1]"]),

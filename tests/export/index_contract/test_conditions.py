@@ -39,6 +39,8 @@ FACTS = {"columns": ["city", "year", "day", "tags"], "column_types": {"year": NU
         ("city not empty", [Condition("city", EMPTY, (), True)]),
         ("city=a\ncity=b\n\nyear=1", [Condition("city", IN, ("a", "b")), Condition("year", IN, ("1",))]),
         ("photo = a/1.jpg", [Condition("photo", IN, ("a/1.jpg",))]),
+        ('"built in" = 1', [Condition("built in", IN, ("1",))]),
+        ('"is not" all all, "in", x', [Condition("is not", ALL, ("all", "in", "x"))]),
         ("", []),
     ],
 )
@@ -62,6 +64,15 @@ def test_what_is_no_condition_is_told(text):
 def test_long_lines_take_no_longer_than_their_length(text):
     with pytest.raises(ValueError, match="is not a condition"):  # for hours, if blanks were tried in pairs
         parse_conditions([text.format(" " * 300_000 if " " not in text else " x " * 100_000)])
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "{} = 1", "day = {}", "city all {}", "city > {}", 'city in "{}', 'city = "\\x{}"']
+)
+def test_messages_do_not_repeat_long_conditions(text):
+    with pytest.raises(ValueError, match=r" \.\. ") as caught:
+        parse_where([text.format("é" * 1_000)]).check(FACTS)
+    assert len(str(caught.value).encode()) < 400
 
 
 def test_conditions_are_not_without_limit():

@@ -154,6 +154,7 @@ REFUSED = {
     "letters of the other axis": (POINT + "c.jpg,2.3E,48.8N\n", "line 4: longitude is '48.8N': are .* swapped"),
     "thousands or decimals": (METRES.format("452,125", "5411000"), "line 2: east .*: 452,125 may be 452.125 or 452125"),
     "Excel's rounding": (METRES.format("4.52E+05", "5411000"), "line 2: east .*: 4.52E\\+05 is rounded to 1000"),
+    "larger than any number": (METRES.format("4.52E+400", "5411000"), "4.52E\\+400 is rounded to inf"),
     "degrees rounded by Excel": (POINT + "c.jpg,4.88E+01,2.3\n", "line 4: latitude .* is rounded to 0.1"),
     "the position 0, 0": (POINT + "c.jpg,0,0.0\n", "line 4: the position is 0, 0, which stands for a missing one"),
     "a latitude beyond the pole": (POINT + "c.jpg,90.5,2.3\n", "line 4: latitude must be in -90..90"),
