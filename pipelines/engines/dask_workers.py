@@ -4,12 +4,14 @@ import asyncio
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import uuid4
 
 from keras_retrieval.errors import first_line, missing_extra
 
+from ..files.child_process import without_current_folder
 from .work import Engine, EngineError, Job, Outcome, attempt_in_cluster, this_version
 
 VARIABLE = "DASK_SCHEDULER_ADDRESS"
@@ -40,9 +42,10 @@ class DaskWorkers:
         self._job, self._token, self._version = job, uuid4().hex, this_version()
         self._running: dict[Any, int] = {}
         self._ended: SimpleQueue[Any] = SimpleQueue()
-        self._most, self._cluster = engine.workers, None
+        self._most, self._cluster, self._at_end = engine.workers, None, ExitStack()
         address = engine.address or os.environ.get(VARIABLE, "")
         if not address:
+            self._at_end.enter_context(without_current_folder())  # also for workers that replace lost ones
             # Attempts are counted here: Dask itself would give the unit of a lost worker to three others.
             with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
                 self._cluster = distributed.LocalCluster(
@@ -57,6 +60,7 @@ class DaskWorkers:
                 _reach(address)
             self._client = distributed.Client(self._cluster or address, timeout=_CONNECT, set_as_default=False)
         except Exception as error:  # each kind of address raises its own
+            self._at_end.close()
             reason = first_line(error) or type(error).__name__
             raise EngineError(f"no Dask scheduler answers at {address}: {reason}") from error
 
@@ -105,6 +109,7 @@ class DaskWorkers:
         self._client.close()
         if self._cluster is not None:
             self._cluster.close()
+        self._at_end.close()
 
 
 def _reach(address: str) -> None:

@@ -3,15 +3,31 @@
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+_SAFE_PATH = "PYTHONSAFEPATH"
 _RUNS_CODE = ("PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONBREAKPOINT", "PYTHONWARNINGS", "PYTHONPLATLIBDIR")
 
 
 def python_module(module: str) -> tuple[str, ...]:
     """Returns the command that runs a module, without the current folder in the module search path."""
     return (os.path.abspath(sys.executable), "-P", "-m", module)  # noqa: PTH100 - links of environments stay
+
+
+@contextmanager
+def without_current_folder() -> Iterator[None]:
+    """Keeps the current folder out of the module search path of Python processes that other packages start."""
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_SAFE_PATH, None)
+        else:
+            os.environ[_SAFE_PATH] = before
 
 
 def clean_environment() -> dict[str, str]:

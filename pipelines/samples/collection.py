@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files.child_process import without_current_folder
 from ..files.durable import FolderError, partial_of, read_manifest, seal, write_file
 from ..files.machine import cores
 from ..files.progress import progress
@@ -97,7 +98,7 @@ def _draw_missing(partial: Path, options: dict[str, int], workers: int) -> None:
                 advance(views)
             return
         context = get_context("fork" if sys.platform == "linux" else "spawn")
-        with ProcessPoolExecutor(min(workers, len(missing)), mp_context=context) as pool:
+        with without_current_folder(), ProcessPoolExecutor(min(workers, len(missing)), mp_context=context) as pool:
             jobs: set[Future[None]] = {pool.submit(_draw_building, partial, i, views, size, seed) for i in missing}
             while jobs:
                 done, jobs = wait(jobs, return_when=FIRST_COMPLETED)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.files.child_process import clean_environment, failure, python_module
+from pipelines.files.child_process import clean_environment, failure, python_module, without_current_folder
 
 ROOT = Path(__file__).resolve().parents[3]
 STARTS = re.compile(r"subprocess\.|os\.(exec|spawn|posix_spawn|system|popen)|asyncio\.create_subprocess")
+STARTED_BY_OTHERS = re.compile(r"multiprocessing|ProcessPoolExecutor|LocalCluster\(")
 WINGS = ("keras_retrieval", "pipelines", "export")
 
 
@@ -32,6 +33,21 @@ def test_a_file_in_the_current_folder_is_never_executed(tmp_path, monkeypatch, s
     done = subprocess.run(command, input=b"[ 1 ]", capture_output=True, env=clean_environment(), check=True)
     assert json.loads(done.stdout) == [1]
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("before", [None, ""])
+def test_processes_that_other_packages_start_do_not_execute_it_either(tmp_path, monkeypatch, before):
+    """As multiprocessing starts its processes."""
+    (tmp_path / "signal.py").write_text("raise SystemExit('executed')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    if before is not None:
+        monkeypatch.setenv("PYTHONSAFEPATH", before)
+    command = [sys.executable, "-c", "import signal"]
+    with without_current_folder():
+        subprocess.run(command, check=True)
+    assert os.environ.get("PYTHONSAFEPATH") == before
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 1
 
 
 def test_only_absolute_folders_elsewhere_stay(tmp_path, monkeypatch):
@@ -74,6 +90,7 @@ def test_every_child_process_of_the_package_is_started_so():
     for path in sorted(path for wing in WINGS for path in (ROOT / wing).rglob("*.py")):
         text, name = path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix()
         assert name == "pipelines/files/child_process.py" or "sys.executable" not in text, name
+        assert "without_current_folder()" in text or not STARTED_BY_OTHERS.search(text), name
         for node in ast.walk(ast.parse(text)) if STARTS.search(text) else ():
             if isinstance(node, ast.Call) and STARTS.match(ast.unparse(node.func)):
                 replaces = ast.unparse(node.func).startswith("os.exec")
