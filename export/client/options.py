@@ -28,7 +28,9 @@ class ConnectionOptions(Options):
     model: Annotated[str, Option("Name of the served network.")] = MODEL
     version: Annotated[int | None, Option("Version of the network; the newest if not given.", at_least=1)] = None
     batch: Annotated[int, Option("Photos per request.", at_least=1)] = BATCH
-    timeout: Annotated[float, Option("Seconds for a request, including all attempts.", above=0)] = TIMEOUT
+    timeout: Annotated[float, Option("Seconds for a request, including all attempts.", above=0, at_most=10**6)] = (
+        TIMEOUT
+    )
     tls: Annotated[
         bool, Option("Encrypt the connection and verify the server's certificate with the system's authorities.")
     ] = False

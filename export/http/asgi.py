@@ -163,7 +163,8 @@ def _head(scope: Message) -> Request:
     if not target.startswith("/") and (target, scope["method"]) != ("*", "OPTIONS"):
         raise HttpRefusalError(400, "Malformed request line")
     if "transfer-encoding" in headers and "content-length" in headers:
-        raise HttpRefusalError(400, "Transfer-Encoding must be chunked, without a Content-Length")
+        problem = "Transfer-Encoding must be chunked, without a Content-Length"
+        raise HttpRefusalError(400, problem, {"Connection": "close"})  # another server may see two requests in it
     return Request(scope["method"], target, query, headers)
 
 

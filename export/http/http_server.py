@@ -1,6 +1,7 @@
 """A running HTTP server: uvicorn in a thread of its own, with limits on everything that a client sends."""
 
 import asyncio
+import errno
 import functools
 import logging
 import resource
@@ -16,6 +17,7 @@ from .errors import ListenError
 from .messages import Answer, Request
 
 MOST_CONNECTIONS, BACKLOG = 1024, 1024
+NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # of the system, or switched off
 
 
 class HttpServer:
@@ -25,7 +27,7 @@ class HttpServer:
         answer: function that answers a request, called on `threads` threads. Its responses are compressed, or replaced
             by 304, where the client allows it; see `content.reduced`. An error that it raises is logged and answered
             with status 500.
-        host: address to listen on.
+        host: address to listen on; "" for all addresses of this machine, those of IPv6 included if it has any.
         port: port to listen on; 0 selects any free port.
         threads: number of requests that are answered concurrently.
         most_requests: maximum number of requests that have arrived completely and are not answered yet; further
@@ -119,19 +121,30 @@ def _listen(host: str, port: int) -> list[socket.socket]:
     """Opens a socket for each address of a host, all with one port."""
     sockets: list[socket.socket] = []
     try:
-        for family, kind, protocol, _, address in socket.getaddrinfo(
+        for family, *kind, _, address in socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         ):
-            listening = socket.socket(family, kind, protocol)
-            sockets.append(listening)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            chosen = port or (sockets[0].getsockname()[1] if len(sockets) > 1 else 0)
-            listening.bind((address[0], chosen, *address[2:]))
-            listening.listen(BACKLOG)
+            chosen = port or (sockets[0].getsockname()[1] if sockets else 0)
+            try:
+                sockets.append(_opened(socket.socket(family, *kind), (address[0], chosen, *address[2:])))
+            except OSError as error:
+                if host or family != socket.AF_INET6 or error.errno not in NO_IPV6:
+                    raise
     except OSError as error:
         for listening in sockets:
             listening.close()
-        raise ListenError(f"HTTP cannot listen at {host}:{port}: {error}") from None
+        raise ListenError(f"HTTP cannot listen at {host or '0.0.0.0'}:{port}: {error}") from None
     return sockets
+
+
+def _opened(listening: socket.socket, address: tuple[Any, ...]) -> socket.socket:
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if listening.family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening

@@ -29,6 +29,11 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
 
+    @property
+    def target(self) -> str:
+        """The path with the query, if there is one."""
+        return f"{self.path}?{self.query}" if self.query else self.path
+
     def parameters(self) -> dict[str, list[str]]:
         """Decodes the query of the URL.
 

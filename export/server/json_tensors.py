@@ -19,7 +19,7 @@ from .json_writer import byte_string, debug_text, decimals, quoted
 
 BYTES_KEY = "b64"
 BYTES_SUFFIX = "_bytes"  # strings of outputs whose names have this suffix are written as {"b64": ...}
-MOST_DIMENSIONS = 254  # of a tensor in TensorFlow
+MOST_DIMENSIONS = 64 if int(np.__version__.partition(".")[0]) >= 2 else 32  # of an array of numpy; TensorFlow has 254
 SPACES, PADDING = b" \t\n\v\f\r", b"=."
 JSON_TYPES = {list: "Array", str: "String", int: "Number", float: "Number", type(None): "Null"}
 FLOATS: dict[str, Any] = {"float": np.float32, "double": np.float64}
@@ -180,7 +180,7 @@ class Elements:
             alias: name of the input, for the error message.
 
         Raises:
-            ServingError: TensorFlow does not have tensors of so many dimensions.
+            ServingError: there are no arrays of so many dimensions.
         """
         if len(shape) > MOST_DIMENSIONS:
             raise invalid(f"tensor parsing error: {alias}")

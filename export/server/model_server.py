@@ -34,6 +34,7 @@ from .config import (
     read_ssl_config,
 )
 from .errors import Code, MissingConfigError, ServerConfigError, ServingError, TextFormatError
+from .limits import LONGEST_WAIT
 from .loading import LoadSettings
 from .model_server_flags import ParsedFlags, parse_flags, usage
 from .options import check_packages
@@ -154,6 +155,13 @@ def _check(values: dict[str, Any]) -> None:
         raise invalid("At least one of server_options.grpc_port or server_options.grpc_socket_path must be set.")
     if not values["model_base_path"] and not values["model_config_file"]:
         raise invalid("Both server_options.model_base_path and server_options.model_config_file are empty!")
+    for name in ("model_name", "model_base_path"):
+        if values[name] != values[name].encode(errors="replace").decode():
+            raise invalid(f"--{name} must be UTF-8, got {values[name]!r}")
+    for name in ("session", "intra_op", "inter_op"):
+        if not -(2**31) <= values[f"tensorflow_{name}_parallelism"] < 2**31:
+            number = values[f"tensorflow_{name}_parallelism"]
+            raise invalid(f"--tensorflow_{name}_parallelism must be a number of threads, got {number}")
     if values["batching_parameters_file"] and not values["enable_batching"]:
         raise invalid(
             "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
@@ -191,7 +199,7 @@ def _loading(values: dict[str, Any]) -> LoadSettings:
         batching_by_version=values["enable_batching"] and values["enable_per_model_batching_parameters"],
         tensor_content=values["enable_serialization_as_tensor_content"],
         retries=max(values["max_num_load_retries"], 0),
-        retry_seconds=values["load_retry_interval_micros"] / 1e6,
+        retry_seconds=min(values["load_retry_interval_micros"] / 1e6, LONGEST_WAIT),
     )
 
 
@@ -207,6 +215,9 @@ def _session_config(values: dict[str, Any]) -> Any:
         config.intra_op_parallelism_threads, config.inter_op_parallelism_threads = intra, inter
     elif both:
         config.intra_op_parallelism_threads = config.inter_op_parallelism_threads = both
+    if config.intra_op_parallelism_threads < 0:  # which TensorFlow answers by ending the process
+        threads = config.intra_op_parallelism_threads
+        raise ServingError(Code.INVALID_ARGUMENT, f"intra_op_parallelism_threads must be 0 or more, got {threads}")
     precision = values["mixed_precision"]
     if precision == "bfloat16":
         rewriting = config.graph_options.rewrite_options

@@ -207,22 +207,36 @@ def parse_flags(arguments: Sequence[str]) -> ParsedFlags:
     errors: list[str] = []
     flags = list(arguments)
     if "--" in flags:
-        unknown = flags[flags.index("--") + 1 :]
+        unknown = flags[flags.index("--") :]
         flags = flags[: flags.index("--")]
     left_over = []
     for argument in flags:
-        name, assigned, text = argument.removeprefix("--").partition("=")
-        flag = by_name.get(name) if argument.startswith("--") else None
-        if flag is None or not (assigned or flag.kind == "bool"):
+        flag, text = _found(argument, by_name)
+        if flag is None:
             left_over.append(argument)
             continue
-        value = _value(flag, text if assigned else "true")
-        given.add(name)
+        value = _value(flag, text)
+        given.add(flag.name)
         if value is None:
-            errors.append(f"Couldn't interpret value {text} for flag {name}.")
+            errors.append(f"Couldn't interpret value {text} for flag {flag.name}.")
         else:
-            values[name] = value
+            values[flag.name] = value
     return ParsedFlags(values, frozenset(given), left_over + unknown, errors)
+
+
+def _found(argument: str, by_name: dict[str, Flag]) -> tuple[Flag | None, str]:
+    """The flag of an argument, and its value as the real server prints it, which is "" for a switch without one.
+
+    There, an argument that begins with the name of a switch is that switch, with a value that cannot be interpreted.
+    """
+    name, assigned, text = argument.removeprefix("--").partition("=")
+    if not argument.startswith("--"):
+        return None, ""
+    if assigned and name in by_name and by_name[name].kind != "bool":
+        return by_name[name], text
+    switches = (flag for flag in by_name.values() if flag.kind == "bool" and argument.startswith(f"--{flag.name}"))
+    flag = next(switches, None)
+    return flag, "" if flag is None else argument.removeprefix(f"--{flag.name}")
 
 
 def usage(program: str) -> str:
@@ -234,7 +248,7 @@ def usage(program: str) -> str:
 def _value(flag: Flag, text: str) -> Value | None:
     """Converts a text to the kind of the flag; returns None if that is impossible."""
     if flag.kind == "bool":
-        return {"true": True, "false": False}.get(text)
+        return {"": True, "=true": True, "=false": False}.get(text)
     if flag.kind == "string":
         return text
     try:

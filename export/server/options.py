@@ -79,6 +79,7 @@ class ServeOptions(AccessOptions):
             "Seconds within which a new build of --index is loaded, at a random moment or at that of --replica, so that"
             " the servers of one index do not all load it at once.",
             at_least=0,
+            at_most=10**6,
         ),
     ] = 0.0
     replica: Annotated[
@@ -123,7 +124,8 @@ class ServeOptions(AccessOptions):
         Option("TensorFlow Serving's SSLConfig (text format with PEM texts): TLS on both ports.", kind=CONFIG),
     ] = None
     file_system_poll_wait_seconds: Annotated[
-        float, Option("Seconds between two scans for new versions; 0 scans once, at the start.", at_least=0)
+        float,
+        Option("Seconds between two scans for new versions; 0 scans once, at the start.", at_least=0, at_most=10**6),
     ] = 1.0
     rest_timeout_seconds: Annotated[float, Option("Seconds that a REST request may take.", at_least=0.001)] = 30.0
     max_in_flight: Annotated[
@@ -143,7 +145,7 @@ class ServeOptions(AccessOptions):
         ),
     ] = 0.0
     grace_seconds: Annotated[
-        float, Option("Seconds to finish running requests after Ctrl-C or SIGTERM.", at_least=0)
+        float, Option("Seconds to finish running requests after Ctrl-C or SIGTERM.", at_least=0, at_most=10**6)
     ] = 30.0
 
     @property

@@ -56,11 +56,12 @@ class Rest:
         """Answers a request; errors become responses with a status and a JSON message.
 
         Args:
-            request: the request, whose path is such as "/v1/models/NAME:predict".
+            request: the request, whose path is such as "/v1/models/NAME:predict". As in TensorFlow Serving, a query
+                counts as a part of the path, and no path has one.
         """
-        path = request.path
-        if self._metrics_path and path == self._metrics_path:
-            return Response(200, self._core.metrics.page(), "text/plain")
+        path = request.target
+        if self._metrics_path and request.path == self._metrics_path:
+            return self._metrics(path)
         if not path.lower().startswith("/v1/"):
             return NOT_FOUND
         if request.method == "OPTIONS":
@@ -74,6 +75,11 @@ class Rest:
                 return Response(200, self._answer(request, found, method, model), headers=self._headers)
         except ServingError as error:
             return Response(error.http_status, error_text(error.message), headers=self._headers)
+
+    def _metrics(self, path: str) -> Response:
+        if path == self._metrics_path:
+            return Response(200, self._core.metrics.page(), "text/plain")
+        return Response(400, f"Unexpected path: {shortened(path)}. Should be {self._metrics_path}", "text/plain")
 
     def _answer(self, request: Request, found: re.Match[str] | None, method: str, model: str) -> bytes | str:
         if found is None:
@@ -92,7 +98,7 @@ class Rest:
 
 
 def _malformed(request: Request) -> ServingError:
-    return invalid(f"Malformed request: {shortened(request.method)} {shortened(request.path)}")
+    return invalid(f"Malformed request: {shortened(request.method)} {shortened(request.target)}")
 
 
 def _spec(found: re.Match[str], model: str) -> Any:

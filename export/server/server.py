@@ -281,7 +281,7 @@ def _http_server(
     assert settings.rest_port is not None
     return HttpServer(
         below(settings.base_path, guard.answering(answer)),
-        host=settings.host,
+        host="" if settings.host == "0.0.0.0" else settings.host,  # gRPC takes 0.0.0.0 for IPv6, too
         port=settings.rest_port,
         threads=settings.rest_threads or settings.max_in_flight,
         most_requests=settings.max_in_flight,

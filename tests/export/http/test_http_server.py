@@ -1,6 +1,7 @@
 """The HTTP server: persistent connections, chunks, gzip; clients that are slow, endless, gone, or do not speak HTTP."""
 
 import contextlib
+import errno
 import gzip
 import http.client
 import json
@@ -229,6 +230,12 @@ def test_requests_that_are_refused(server, echo, caplog, data, status):
     assert caplog.text == ""
 
 
+def test_a_request_that_others_may_read_as_two_ends_the_connection(server):
+    doubtful = b"POST" + HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    received = raw(server, doubtful + b"GET" + HEAD + b"\r\n", shut=False)
+    assert (received.count(b"HTTP/1.1 "), b"Connection: close" in received) == (1, True)
+
+
 ODD = (
     b"\r\n", b"\r\n\r\n", b"\n", b"\0", b" ", b":", b"%", b"%00", b"?", b"/../", b"HTTP/1.0", b"\xff\xfe", b"-1",
     b"9" * 5000, b"a" * 70_000, b"\r\nContent-Length: 5", b"\r\nTransfer-Encoding: chunked", b"\r\nHost: b",
@@ -435,6 +442,38 @@ def test_a_stopping_server_answers_what_it_has_and_leaves_the_idle(echo):
         socket.create_connection(("127.0.0.1", server.port), 5)
     idle.close()
     busy.close()
+
+
+def has_ipv6():
+    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
+def check_addresses(server, addresses):
+    for address in addresses:
+        with socket.create_connection((address, server.port), 10) as connection:
+            connection.sendall(b"GET" + HEAD + b"\r\n")
+            assert connection.recv(12) == b"HTTP/1.1 200"
+    server.stop(5)
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_all_addresses(echo):
+    check_addresses(started(echo, host=""), ["127.0.0.1", "::1"])
+
+
+def test_all_addresses_without_ipv6(echo, monkeypatch):
+    class Socket(socket.socket):
+        def bind(self, address):
+            if self.family == socket.AF_INET6:
+                raise OSError(errno.EADDRNOTAVAIL, "IPv6 is switched off")
+            super().bind(address)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(http_server.socket, "socket", Socket)
+        server = started(echo, host="")
+    check_addresses(server, ["127.0.0.1"])
 
 
 def test_a_port_in_use_is_said(server, echo):

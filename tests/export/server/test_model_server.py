@@ -59,12 +59,14 @@ def test_all_flags_are_known():
      {"load_retry_interval_micros": -1, "per_process_gpu_memory_fraction": 0.5}, [], []),
     (["--port", "8500"], {"port": 8500}, ["--port", "8500"], []),
     (["--prt=1", "--rest-api-port=3", "-port=2"], {}, ["--prt=1", "--rest-api-port=3", "-port=2"], []),
-    (["--port=1", "--", "--port=2"], {"port": 1}, ["--port=2"], []),
+    (["--port=1", "--", "--port=2"], {"port": 1}, ["--", "--port=2"], []),
     (["--port=x"], {}, [], ["Couldn't interpret value x for flag port."]),
     (["--port=2147483648"], {}, [], ["Couldn't interpret value 2147483648 for flag port."]),
     (["--port=1_0"], {}, [], ["Couldn't interpret value 1_0 for flag port."]),
     (["--port="], {}, [], ["Couldn't interpret value  for flag port."]),
-    (["--enable_batching=1"], {}, [], ["Couldn't interpret value 1 for flag enable_batching."]),
+    (["--enable_batching=1"], {}, [], ["Couldn't interpret value =1 for flag enable_batching."]),
+    (["--enable_batching_now"], {}, [], ["Couldn't interpret value _now for flag enable_batching."]),
+    (["--version=", "--model_names=m"], {}, ["--model_names=m"], ["Couldn't interpret value = for flag version."]),
 ])  # fmt: skip
 def test_flags_are_parsed_as_there(arguments, values, unknown, errors):
     parsed = parse_flags(arguments)
@@ -122,7 +124,7 @@ SERVED = {
         "--enable_batching --enable_per_model_batching_parameters", "loading.batching_by_version", True
     ),
     "max_num_load_retries": ("--max_num_load_retries=2", "loading.retries", 2),
-    "load_retry_interval_micros": ("--load_retry_interval_micros=500000", "loading.retry_seconds", 0.5),
+    "load_retry_interval_micros": ("--load_retry_interval_micros=9223372036854775807", "loading.retry_seconds", 1e6),
     "file_system_poll_wait_seconds": ("--file_system_poll_wait_seconds=-1", "poll_seconds", -1),
     "tensorflow_session_parallelism": (
         "--tensorflow_session_parallelism=2",
@@ -220,6 +222,9 @@ ENDS = [
     (["--model_base_path=/m", "--grpc_channel_arguments=a"], 255, "must be a list NAME=VALUE,NAME=VALUE, got a"),
     (["--tensorflow_session_parallelism=1", "--tensorflow_intra_op_parallelism=1",
       "--tensorflow_inter_op_parallelism=1", "--model_base_path=/m"], 255, "set the first, or the other two"),
+    (["--tensorflow_session_parallelism=4294967296", "--model_base_path=/m"], 255, "must be a number of threads, got"),
+    (["--tensorflow_session_parallelism=-3", "--model_base_path=/m"], 255, "threads must be 0 or more, got -3"),
+    (["--model_base_path=/\udcff"], 255, r"--model_base_path must be UTF-8, got '/\udcff'"),
     *[([f"--{flag.name}{'' if flag.kind == 'bool' else '=/f'}", "--model_base_path=/m"], 255,
        f"Error: UNIMPLEMENTED: --{flag.name} is refused: ") for flag in FLAGS if flag.use is Use.REFUSED],
 ]  # fmt: skip

@@ -176,5 +176,6 @@ VALUES = [
     ("int32", "[[], [1]]", 400, "Encountered list at unexpected size: 1 at level: 1 expected size: 0"),
     ("int32", "[[1, 2], [3, 4]]", 200, "[\n        [\n            1,\n            2\n        ],\n        [\n            3,\n            4\n        ]\n    ]"),
     ("float", "[" * 255 + "1" + "]" * 255, 400, "tensor parsing error: x"),
+    ("float", "[" * 65 + "1" + "]" * 65, 400, "tensor parsing error: x"),
     ("float", "[" * 5_000 + "]" * 5_000, 400, "tensor parsing error: x"),
 ]

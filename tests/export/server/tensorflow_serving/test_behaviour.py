@@ -2,6 +2,7 @@
 
 import json
 import re
+import urllib.error
 import urllib.request
 
 import pytest
@@ -296,6 +297,13 @@ def test_metrics_of_rest(client):
         'request_count{model_name="default",status="OK"}': 1,
         'request_latency_count{model_name="default",API="",entrypoint="REST"}': 1,
     }
+
+
+def test_a_query_makes_another_path_of_that_of_the_metrics(client):
+    path = "/monitoring/prometheus/metrics"
+    with pytest.raises(urllib.error.HTTPError, match="400") as caught:
+        urllib.request.urlopen(f"http://127.0.0.1:{client.rest_port}{path}?a=b", timeout=600)
+    assert caught.value.read().decode() == f"Unexpected path: {path}?a=b. Should be {path}"
 
 
 def test_metrics_of_warm_up(client, base):
