@@ -83,7 +83,7 @@ XLA_FAST_COMPILE = --xla_backend_optimization_level=0 --xla_llvm_disable_expensi
 marked = $$(grep -rlF mark.$(1) tests --include="test_*.py")
 
 test-jax: $(VENV)/.dev
-	KERAS_BACKEND=jax XLA_FLAGS="$(XLA_FAST_COMPILE)" $(BIN)/python -m pytest $(PARALLEL) -m backend $(call marked,backend)
+	KERAS_BACKEND=jax JAX_NUM_CPU_DEVICES=2 XLA_FLAGS="$(XLA_FAST_COMPILE)" $(BIN)/python -m pytest $(PARALLEL) -m backend $(call marked,backend)
 
 # The kernels that TensorFlow takes on processors without AVX-512.
 test-kernels: $(VENV)/.dev

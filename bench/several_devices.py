@@ -12,13 +12,14 @@ import tempfile
 from pathlib import Path
 
 from bench.record import recorded
+from pipelines.training.train_options import ON_CLASSES, ON_LABELS
 from tests.helpers.distributed_training import PLAIN, apart, compared, ended, killed, make_in_child, start_workers
 
 RUNS = {
-    "tuples, padded": {},
-    "tuples, exact sizes, refreshed, in chunks": {"padded": False, "refresh": 2, "chunk": 5},
-    "classes, batch-hard": {"batch_classes": "4x2", "loss": "batch-hard"},
-    "class centres, cosface": {"batch_classes": "4x2", "loss": "cosface"},
+    "tuples, contrastive, padded, Lw": {"whiten": "lw"},
+    "tuples, contrastive, exact sizes, refreshed, in chunks": {"padded": False, "refresh": 2, "chunk": 5},
+    **{f"tuples, {loss}": {"loss": loss} for loss in ("triplet", "ranking")},
+    **{f"classes, {loss}": {"batch_classes": "4x2", "loss": loss} for loss in (*ON_LABELS, *ON_CLASSES)},
 }
 MOMENTS = (1, 4, 7)  # checkpoints after which a worker is killed
 

@@ -29,6 +29,7 @@ class TupleModel(keras.Model):
             included: p of GeM, and p and t of the edge filter. The gradient of the penalty is what `weight_decay`
             of torch's Adam adds to the gradient. Keras' own `weight_decay` is different, because it bypasses the
             moments of Adam.
+        exact: whether descriptors are those of the photos without padding, to 1e-5, see `PaddedNetwork`.
 
     Input shape:
         A dict for B tuples of M photos. "photos" (B, M, S, S, 3) are RGB in 0..255, each photo in the upper left corner
@@ -40,7 +41,8 @@ class TupleModel(keras.Model):
         (B, M, D).
 
     Raises:
-        ArgumentError: `l2` is below 0, or the layers of the network are not a chain, see `PaddedNetwork`.
+        ArgumentError: `l2` is below 0; or the layers of the network are not a chain or, with `exact`, read the padding,
+            see `PaddedNetwork`.
 
     Example:
         >>> model = TupleModel(keras_retrieval.build("vgg16_gem", p_speed=10))
@@ -50,12 +52,12 @@ class TupleModel(keras.Model):
         >>> history = model.fit({"photos": photos, "sizes": sizes}, objects, batch_size=1, verbose=0)
     """
 
-    def __init__(self, network: keras.Model, l2: float = 1e-6, **kwargs: Any) -> None:
+    def __init__(self, network: keras.Model, l2: float = 1e-6, exact: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if l2 < 0:
             raise ArgumentError(f"l2 must be at least 0, got {l2}")
         self.network = network
-        self.padded = PaddedNetwork(network)
+        self.padded = PaddedNetwork(network, exact)
         self.l2 = l2
         self.loss_layer: Any = None
         self.built = True  # all weights belong to the network, or to the loss

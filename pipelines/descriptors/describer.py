@@ -237,11 +237,17 @@ def _jitted(network: Any) -> Callable[[Any], np.ndarray]:
 
     def called(inputs: Any) -> np.ndarray:
         weights = (
-            [one.value for one in part] for part in (network.trainable_variables, network.non_trainable_variables)
+            [on_one_device(one.value) for one in part]
+            for part in (network.trainable_variables, network.non_trainable_variables)
         )
         return np.asarray(describe(*weights, inputs))
 
     return called
+
+
+def on_one_device(value: Any) -> Any:
+    """Returns an array of JAX on one device only, if copies of it are on several, which would all compute with it."""
+    return value.addressable_data(0) if len(value.devices()) > 1 else value
 
 
 def _convertible(

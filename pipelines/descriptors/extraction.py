@@ -31,6 +31,7 @@ from ..networks.files import load_model, model_identity, require_edges, smallest
 from ..networks.onnx_network import OnnxNetwork
 from ..networks.precision import PRECISIONS, check_precision, resolve_precision
 from ..networks.precision import VARIABLE as PRECISION_VARIABLE
+from ..photos.cache import Sharing, place_among
 from ..photos.edges import edges_state, resolve_edges
 from ..photos.formats import PhotoFolderError
 from ..photos.grid_crops import count_crops
@@ -74,13 +75,15 @@ class Plan:
     Attributes:
         photos: the (height, width) in pixels and the name of each photo, sorted by size.
         left_out: maps the name of each photo whose header cannot be read to the reason.
+        shard: the number of photos of a shard.
     """
 
     photos: list[tuple[Shape, str]]
     left_out: dict[str, str]
+    shard: int
 
 
-def extract_descriptors(options: ExtractOptions) -> Path:
+def extract_descriptors(options: ExtractOptions, sharing: Sharing | None = None) -> Path:
     """Computes the descriptors of all photos in a folder and writes them to a folder.
 
     A killed run with the same photos and options is continued. A folder that already contains the descriptors of the
@@ -88,6 +91,8 @@ def extract_descriptors(options: ExtractOptions) -> Path:
 
     Args:
         options: the options of the command `keras-retrieval extract`.
+        sharing: the processes that describe the photos together, each its share; None for this process alone. All must
+            call this function with the same options, of which `precision` is not "auto" and `replace` is set.
 
     Returns:
         The folder `options.output`, which contains the shards descriptors-*.npy (float32, one L2-normalised row per
@@ -126,10 +131,13 @@ def extract_descriptors(options: ExtractOptions) -> Path:
         return output
     sharded.check_free(replace=options.replace)
     log.info(intake.account)
-    facts, left_out = _describe(sharded, intake, options)
-    facts |= {"model": identity, "photos": place_text(options.photos), **options.resumed()}
-    sharded.seal(replace=options.replace, **facts)
-    _report(output, facts, left_out)
+    index, _, wait = place_among(sharing)
+    facts, left_out = _describe(sharded, intake, options, sharing)
+    if not index:
+        facts |= {"model": identity, "photos": place_text(options.photos), **options.resumed()}
+        sharded.seal(replace=options.replace, **facts)
+        _report(output, facts, left_out)
+    wait()
     return output
 
 
@@ -145,8 +153,14 @@ def _resolved(options: ExtractOptions, begun: str | None) -> ExtractOptions:
     return replace(options, precision=precision, runtime=runtime)
 
 
-def _describe(sharded: Sharded, intake: Intake, options: ExtractOptions) -> tuple[dict[str, Any], dict[str, str]]:
-    """Writes all shards; returns entries for the manifest, and a dict that maps the photos left out to the reasons."""
+def _describe(
+    sharded: Sharded, intake: Intake, options: ExtractOptions, sharing: Sharing | None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Writes all shards; returns entries for the manifest, and a dict that maps the photos left out to the reasons.
+
+    Of several processes, those but the first write their shares only, and return empty dicts.
+    """
+    index, count, wait = place_among(sharing)
     network = _load(options)
     smallest = smallest_side(network, options.factors)
     reading = Reading(
@@ -158,9 +172,14 @@ def _describe(sharded: Sharded, intake: Intake, options: ExtractOptions) -> tupl
         options.edges,
         options.accept_truncated,
     )
-    plan = _plan(sharded, intake.photos, reading)
-    size = options.shard
+    if index:
+        wait()  # until the plan is made
+    plan = _plan(sharded, intake.photos, reading, options.shard, count)
+    if not index:
+        wait()
+    size = plan.shard
     todo = sharded.unfinished([plan.photos[start : start + size] for start in range(0, len(plan.photos), size)])
+    todo = {number: photos for number, photos in todo.items() if number % count == index}
     facts = dict[str, Any]()
     if todo:
         _require_space(sharded, todo, options, network.output_shape[-1])
@@ -172,12 +191,15 @@ def _describe(sharded: Sharded, intake: Intake, options: ExtractOptions) -> tupl
     if options.precision == "bfloat16":
         exact = describer(network, options.factors, antialias=options.antialias, mirror=options.mirror)
         describe = _compiled(load_model(options.model), options, shapes, everything)
-        facts |= _agreement(exact, describe, plan, reading)
+        facts |= {} if index else _agreement(exact, describe, plan, reading)
     if here and describe is not None:
         writer = _ShardWriter(sharded, describe, reading, options.levels, options.shard_format)
     facts |= _write_shards(ExtractJob(sharded, options, reading, everything), todo, writer)
     if here and describe is not None and not isinstance(network, OnnxNetwork):
         facts["runtime"] = runtime_of(describe)
+    wait()
+    if index:
+        return {}, {}
     described, left_out, notes = sharded.join(plan.left_out, intake.reasons)
     if not described:
         sharded.discard()
@@ -223,17 +245,22 @@ def _compiled(network: Any, options: ExtractOptions, shapes: list[Shape], everyt
     return describe
 
 
-def _plan(sharded: Sharded, names: list[str], reading: Reading) -> Plan:
-    """Returns the stored plan of a killed run that is continued, or makes a new plan."""
+def _plan(sharded: Sharded, names: list[str], reading: Reading, shard: int, processes: int) -> Plan:
+    """Returns the stored plan of a killed run that is continued, or makes a new plan with a share for each process."""
 
     def make() -> dict[str, Any]:
         photos, left_out = _read_headers(names, reading)
         if not photos:
             raise _no_descriptor(left_out)
-        return {"photos": sorted(photos), "left_out": left_out}
+        return {
+            "photos": sorted(photos),
+            "left_out": left_out,
+            "shard": min(shard, -(-len(photos) // processes)) if processes > 1 else shard,
+        }
 
     plan = sharded.start(make)
-    return Plan([((height, width), name) for (height, width), name in plan["photos"]], plan["left_out"])
+    photos = [((height, width), name) for (height, width), name in plan["photos"]]
+    return Plan(photos, plan["left_out"], plan.get("shard", shard))
 
 
 def _read_headers(names: list[str], reading: Reading) -> tuple[list[tuple[Shape, str]], dict[str, str]]:

@@ -44,7 +44,8 @@ def check_precision(precision: str) -> None:
 def resolve_precision(precision: str, model: str | Path = "", begun: str | None = None, runtime: str = "auto") -> str:
     """Resolves the precision "auto" to "bfloat16" if this machine computes it natively, else to "float32".
 
-    The reason for the choice is logged. TensorFlow is imported only if the precision is "auto".
+    The reason for the choice is logged. TensorFlow, or JAX where Keras runs on it, is imported only if the precision is
+    "auto".
 
     Args:
         precision: the value of the option `--precision`: "float32", "bfloat16" or "auto".
@@ -105,14 +106,14 @@ def _on_this_machine() -> tuple[bool, str]:
 def native_bfloat16(
     cpuinfo: str, environment: Mapping[str, str], gpus: Sequence[tuple[int, int] | None] = ()
 ) -> tuple[bool | None, str]:
-    """Returns whether TensorFlow computes bfloat16 with native instructions of the GPU or the processor.
+    """Returns whether Keras' backend computes bfloat16 with native instructions of the GPU or the processor.
 
     Without such instructions bfloat16 is emulated, and a training step of AlexNet takes 16 times as long as in float32.
 
     Args:
         cpuinfo: the content of /proc/cpuinfo on Linux; "" on systems without this file.
         environment: the environment variables.
-        gpus: for each GPU that TensorFlow sees its compute capability, such as (8, 0), or None if it has none; empty
+        gpus: for each GPU that the backend sees its compute capability, such as (8, 0), or None if it has none; empty
             without GPUs.
 
     Returns:
@@ -122,7 +123,7 @@ def native_bfloat16(
         old = [gpu for gpu in gpus if gpu is not None and gpu < _AMPERE]
         if old:
             return False, f"a GPU of compute capability {old[0][0]}.{old[0][1]} has no bfloat16"
-        return True, "TensorFlow sees a GPU"
+        return True, "there is a GPU"
     flags = processor_flags(cpuinfo)
     if flags is None:
         return None, "the processor's instructions are unknown"
@@ -135,7 +136,20 @@ def native_bfloat16(
 
 
 def _gpus() -> list[tuple[int, int] | None]:
+    import keras
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        found = [device for device in jax.local_devices() if device.platform == "gpu"]
+        return [_capability(getattr(device, "compute_capability", "")) for device in found]
     import tensorflow as tf
 
     details = tf.config.experimental.get_device_details
     return [details(gpu).get("compute_capability") for gpu in tf.config.list_physical_devices("GPU")]
+
+
+def _capability(text: str) -> tuple[int, int] | None:
+    """Reads a compute capability such as "9.0"; None if the GPU has none."""
+    major, _, minor = str(text).partition(".")
+    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else None

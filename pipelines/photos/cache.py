@@ -58,7 +58,7 @@ class PhotoSource(Protocol):
 
 
 class Sharing(Protocol):
-    """Interface of the processes that build a cache together in a folder that all of them share."""
+    """Interface of the processes that write the shards of a folder together, which all of them share."""
 
     @property
     def index(self) -> int:
@@ -70,6 +70,11 @@ class Sharing(Protocol):
 
     def wait(self) -> None:
         """Waits until all processes have called this method."""
+
+
+def place_among(sharing: Sharing | None) -> tuple[int, int, Callable[[], None]]:
+    """Returns the number of this process, the number of processes, and the function that waits for all of them."""
+    return (0, 1, lambda: None) if sharing is None else (sharing.index, sharing.count, sharing.wait)
 
 
 class PhotoCache:
@@ -181,7 +186,7 @@ def build_cache(
         return PhotoCache(folder)
     check_free(folder, kind=KIND, replace=replace)
     started = time.monotonic()
-    index, count, wait = (0, 1, lambda: None) if sharing is None else (sharing.index, sharing.count, sharing.wait)
+    index, count, wait = place_among(sharing)
     photos = max(1, min(SHARD_BYTES // (3 * reading.longest() ** 2), -(-len(names) // count)))
     if index:
         wait()  # until the folder is made

@@ -242,6 +242,8 @@ def tensorboard(folder: Path, pictures: Callable[[], Sequence[np.ndarray]] | Non
     import keras
     import tensorflow as tf
 
+    if keras.backend.backend() != "tensorflow":
+        tf.config.set_visible_devices([], "GPU")  # otherwise TensorFlow, which only writes, takes the GPU's memory
     writer = tf.summary.create_file_writer(str(folder))
 
     def end(epoch: int, logs: Logs) -> None:

@@ -11,8 +11,9 @@ from ..networks.files import model_identity, save_model
 from .evaluation import Mean
 from .network import save_trained
 from .run import Run
-from .whitening import describe_for_whitening
+from .whitening import WhiteningPhotos, describe_for_whitening
 
+TRAINED = "trained.keras"
 LABELS = {"lw": "Lw", "pca": "PCA"}
 
 
@@ -67,8 +68,9 @@ def finish(run: Run) -> tuple[dict[str, Mean], dict[str, Any]]:
         WhiteningError: no photo has a descriptor, or the descriptors have too many dimensions for the whitening.
         ValueError: too few photos or pairs can be read to learn the whitening.
     """
-    trained, model = run.output / "trained.keras", run.output / "model.keras"
+    trained, model = run.output / TRAINED, run.output / "model.keras"
     save_trained(run.network, trained)
+    run.devices.workers.wait()
     whitening, facts = _whitening(run, str(trained))
     from keras_retrieval.networks.regional import with_whitening
 
@@ -84,12 +86,22 @@ def finish(run: Run) -> tuple[dict[str, Mean], dict[str, Any]]:
     return scores, facts
 
 
+def help_to_finish(run: Run) -> None:
+    """Describes this process' share of the photos for the whitening, while another process calls `finish`."""
+    run.devices.workers.wait()
+    if run.options.whiten != "none":
+        _photos_of_whitening(run, str(run.output / TRAINED))
+
+
+def _photos_of_whitening(run: Run, trained: str) -> WhiteningPhotos:
+    return describe_for_whitening(trained, run.tuples, run.options, run.output / "descriptors", run.devices.workers)
+
+
 def _whitening(run: Run, trained: str) -> tuple[Projection | None, dict[str, Any]]:
     options = run.options
     if options.whiten == "none":
         return None, {"method": "none"}
-    photos = describe_for_whitening(trained, run.tuples, options, run.output / "descriptors")
-    learned = photos.learn(options.whiten, options)
+    learned = _photos_of_whitening(run, trained).learn(options.whiten, options)
     facts: dict[str, Any] = {"method": options.whiten, "dim": options.dim or len(learned.P)}
     if options.whiten == "lw":
         facts["shrinkage"] = learned.shrinkage

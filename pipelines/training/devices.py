@@ -1,8 +1,9 @@
-"""The devices of this machine, or of several machines, on which one network is trained (TensorFlow only)."""
+"""The devices of this machine, or of several machines, on which one network is trained."""
 
+import logging
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ import numpy as np
 
 from keras_retrieval.errors import ArgumentError
 
+from ..runtimes.options import JAX, TENSORFLOW
 from .errors import TrainingError
 from .stream import WHOLE, StreamPart
 from .workers import ALONE, Workers, worker_place
+
+log = logging.getLogger("keras_retrieval")
 
 
 @dataclass(frozen=True)
@@ -22,13 +26,15 @@ class Devices:
 
     Attributes:
         workers: the processes that train together.
-        strategy: the tf.distribute.Strategy; None for one device.
+        strategy: the tf.distribute.Strategy; None for one device, and on JAX.
         local: the number of devices of this process.
+        mesh: the jax.sharding.Mesh of the devices, with one axis; None for one device, and on TensorFlow.
     """
 
     workers: Workers = ALONE
     strategy: Any = None
     local: int = 1
+    mesh: Any = None
 
     @property
     def count(self) -> int:
@@ -53,6 +59,8 @@ class Devices:
                 f"a step has {batch} tuples or classes, which cannot be divided among {self.count} devices: give "
                 "another --batch or --batch-classes"
             )
+        if self.strategy is None:  # of one device, or JAX divides the tuples
+            return WHOLE
         return StreamPart(self.workers.index * self.local, self.local, self.count) if self.count > 1 else WHOLE
 
     def whole_steps(self) -> StreamPart:
@@ -64,27 +72,30 @@ ONE_DEVICE = Devices()
 
 
 def open_devices(devices: int, workers: bool) -> Devices:
-    """Connects the devices and processes that train together. Must be called before TensorFlow has used a device.
+    """Connects the devices and processes that train together. Must be called before Keras' backend uses a device.
 
     Args:
         devices: the number of devices of this machine: of GPUs, or of parts of the CPU if there is no GPU.
         workers: whether this process trains together with those that the environment variable TF_CONFIG lists.
 
     Raises:
-        ArgumentError: TF_CONFIG is missing or wrong, see `worker_place`; there are fewer GPUs; or TensorFlow has used
-            its devices already.
+        ArgumentError: TF_CONFIG is missing or wrong, see `worker_place`; there are fewer GPUs; the backend has used its
+            devices already; or it is neither TensorFlow nor, with `workers` False, JAX.
         TrainingError: another process does not answer, or this one cannot listen at its address.
     """
     if devices == 1 and not workers:
         return ONE_DEVICE
     place = worker_place() if workers else None
     import keras
+
+    backend = keras.backend.backend()
+    if backend == JAX and not workers:
+        return Devices(local=devices, mesh=_jax_mesh(devices))
+    if backend != TENSORFLOW:
+        option = "--workers needs" if workers else "--devices needs"
+        raise ArgumentError(f"{option} Keras on TensorFlow: KERAS_BACKEND is {backend}")
     import tensorflow as tf
 
-    if keras.backend.backend() != "tensorflow":
-        raise ArgumentError(
-            f"--devices and --workers need Keras on TensorFlow: KERAS_BACKEND is {keras.backend.backend()}"
-        )
     names = _device_names(devices)
     if place is None:
         return Devices(strategy=tf.distribute.MirroredStrategy(names), local=devices)
@@ -92,6 +103,7 @@ def open_devices(devices: int, workers: bool) -> Devices:
         raise ArgumentError(
             f"--devices {devices} with --workers needs {devices} GPUs on each machine, and there is none"
         )
+    log.info("worker %d of %d: waiting until all workers of TF_CONFIG have started", place.index, place.count)
     with connected():
         try:
             strategy = tf.distribute.MultiWorkerMirroredStrategy()
@@ -102,6 +114,20 @@ def open_devices(devices: int, workers: bool) -> Devices:
             ) from error
         gather = _gather_bytes(strategy, devices)
         return Devices(Workers(place.index, place.count, gather), strategy, devices)
+
+
+def _jax_mesh(count: int) -> Any:
+    """Returns a mesh of so many devices of JAX, which are made of the CPU if there is no GPU or TPU."""
+    import jax
+
+    with suppress(RuntimeError):  # JAX has its devices already
+        jax.config.update("jax_num_cpu_devices", count)  # GPUs stay as many as there are
+    found = jax.local_devices()
+    if len(found) < count and found[0].platform == "cpu":
+        raise ArgumentError(f"--devices {count} must be the first use of JAX in a process")
+    if len(found) < count:
+        raise ArgumentError(f"--devices {count}: there are {len(found)} {found[0].platform.upper()}s")
+    return jax.sharding.Mesh(np.array(found[:count]), ("tuples",))
 
 
 def _device_names(count: int) -> list[str]:
@@ -190,27 +216,40 @@ def connected() -> Iterator[None]:
         ) from error
 
 
-def require_same_run(workers: Workers, made_with: dict[str, Any], output: Path) -> None:
-    """Checks that all processes were started with the same options, and share the folder of the run.
+def require_same_run(workers: Workers, common: dict[str, Any], photos: str, folders: dict[str, Path]) -> None:
+    """Checks that all processes were started with the same options, and share photos and folders.
 
     Args:
         workers: the processes.
-        made_with: the options and files on which the weights depend, see `TrainOptions.fingerprint`.
-        output: the folder of the run, which exists.
+        common: the options and files that they must have in common, see `TrainOptions.in_common`.
+        photos: a hash of the names, sizes and modification times of the photos.
+        folders: maps the names of the options that name folders in which all processes write to these folders.
 
     Raises:
-        TrainingError: an option differs, or a process does not see a file that the chief has written.
+        TrainingError: an option or the photos differ, or a process does not see a file that the chief has written.
+        OSError: a folder cannot be made.
     """
     if workers.count == 1:
         return
-    for number, other in enumerate(workers.tell(made_with)):
-        for name in made_with:
-            if other.get(name) != made_with[name]:
+    for number, other in enumerate(workers.tell({"common": common, "photos": photos})):
+        for name in common:
+            if other["common"].get(name) != common[name]:
                 raise TrainingError(
-                    f"worker {number} was started with --{name.replace('_', '-')} {other.get(name)}, and worker "
-                    f"{workers.index} with {made_with[name]}: start all workers with the same options and files"
+                    f"worker {number} was started with --{name.replace('_', '-')} {other['common'].get(name)}, and "
+                    f"worker {workers.index} with {common[name]}: start all workers with the same options and files"
                 )
-    mark = output / f".workers-{workers.agree(secrets.token_hex(8))}"
+        if other["photos"] != photos:
+            raise TrainingError(
+                f"worker {number} sees other photos (names, sizes or times of change) than worker {workers.index}: "
+                "--photos must be a folder that all workers share"
+            )
+    for option, folder in folders.items():
+        _require_shared(workers, option, folder)
+
+
+def _require_shared(workers: Workers, option: str, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = folder / f".workers-{workers.agree(secrets.token_hex(8))}"
     if workers.is_chief:
         mark.touch()
     workers.wait()
@@ -219,6 +258,6 @@ def require_same_run(workers: Workers, made_with: dict[str, Any], output: Path) 
         mark.unlink(missing_ok=True)
     if not all(seen):
         raise TrainingError(
-            f"worker {seen.index(False)} does not see the files that worker 0 writes to {output}: --output must be a "
+            f"worker {seen.index(False)} does not see the files that worker 0 writes to {folder}: --{option} must be a "
             "folder that all workers share"
         )

@@ -19,6 +19,7 @@ from ..evaluation.rankings import DEPTHS
 from ..evaluation.scores import score
 from ..files.progress import progress
 from ..networks.files import save_model
+from .network import runtime_of_keras
 
 log = logging.getLogger("keras_retrieval")
 
@@ -77,7 +78,7 @@ class CollectionScorer:
             queries.unlink()
         options = ExtractOptions(
             model, self.photos, folder, size=self.size, scales=self.scales, precision=self.precision,
-            mirror=self.mirror, edges=self.edges, runtime="tensorflow", replace=True,
+            mirror=self.mirror, edges=self.edges, runtime=runtime_of_keras(), replace=True,
         )  # fmt: skip
         return describe_collection(self.truth, options)
 

@@ -50,7 +50,7 @@ def interpolate(run: Run) -> dict[str, Any]:
         _mix(run, before, trained, share)
         scores.append(score_set_aside(run))
     known = [(score, share) for score, share in zip(scores, SHARES, strict=True) if score is not None]
-    share = max(known)[1] if known else 1.0
+    share = run.devices.workers.agree(max(known)[1] if known else 1.0)
     _mix(run, before, trained, share)
     log.info(
         "share of the trained weights: %g, of mAP %s at the shares %s",
@@ -74,7 +74,7 @@ def score_set_aside(run: Run) -> float | None:
     """
     rng = np.random.default_rng(run.options.seed)
     drawn = draw_photos(run.tuples, np.arange(len(run.tuples.images)), rng)
-    descriptors = PhotoDescriptors(run.photos, run.tuples.images)
+    descriptors = PhotoDescriptors(run.photos, run.tuples.images, run.devices.workers)
     descriptors.describe(run.describe, drawn)
     drawn = drawn[descriptors.has(drawn)]
     found = score_rows(run.tuples, drawn, descriptors.of(drawn), rng) if len(drawn) else None

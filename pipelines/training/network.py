@@ -9,6 +9,7 @@ from keras_retrieval.errors import ArgumentError
 
 from ..descriptors.learn_whitening import require_narrow
 from ..networks.files import load_model, require_edges, save_model
+from ..runtimes.options import JAX, RUNTIME, TENSORFLOW
 from .devices import ONE_DEVICE, Devices
 from .train_options import ON_CLASSES, TrainOptions, epochs_of
 
@@ -54,6 +55,7 @@ def network_to_train(options: TrainOptions) -> Any:
 
     network = load_trainable(options.model)
     require_edges(network, options.edges)
+    _check_padding(network, options)
     if options.whiten != "none" and any(layer.name == "whitening" for layer in network.layers):
         raise ArgumentError(
             f"{options.model} ends with a whitening already, which is trained with the other layers: give --whiten none"
@@ -79,6 +81,17 @@ def network_to_train(options: TrainOptions) -> Any:
     if options.precision == "bfloat16":
         set_trunk_precision(network, "mixed_bfloat16")
     return network
+
+
+def _check_padding(network: Any, options: TrainOptions) -> None:
+    """Checks that photos at exact sizes can be padded, as JAX needs them."""
+    from keras_retrieval.networks.padded import misfit
+
+    if not options.padded and on_jax() and (reason := misfit(network)):
+        raise ArgumentError(
+            f"--exact with {network.name} needs Keras on TensorFlow, because on JAX photos are padded and masked "
+            f"({reason}): set KERAS_BACKEND=tensorflow, or give --padded"
+        )
 
 
 def set_p_speed(network: Any, p_speed: float | None) -> None:
@@ -194,8 +207,10 @@ def compiled(network: Any, options: TrainOptions, steps: int, classes: int = 0, 
     Returns:
         A compiled TupleModel. It is a ChunkedTupleModel if photos keep their exact sizes, if they pass through the
         network in chunks, or if negatives are refreshed within an epoch. With several devices, it is a
-        `ReplicatedModel` of a ChunkedTupleModel.
+        `ReplicatedModel` of a ChunkedTupleModel, and on JAX a `JaxModel` of a TupleModel.
     """
+    if on_jax():
+        return _on_jax(network, options, steps, classes, devices)
     if devices.strategy is None:
         return _compiled(network, options, steps, classes)
     from .replicas import ReplicatedModel
@@ -204,38 +219,68 @@ def compiled(network: Any, options: TrainOptions, steps: int, classes: int = 0, 
         return ReplicatedModel(_compiled(network, options, steps, classes, replicated=True), devices)
 
 
+def _on_jax(network: Any, options: TrainOptions, steps: int, classes: int, devices: Devices) -> Any:
+    from keras_retrieval.networks.tuple_model import TupleModel
+
+    from .jax_model import JaxModel
+
+    model = TupleModel(network, _penalty(options), exact=not options.padded)
+    _compile(model, network, options, steps, classes)
+    return JaxModel(model, devices, options.chunk)
+
+
 def _compiled(network: Any, options: TrainOptions, steps: int, classes: int, replicated: bool = False) -> Any:
     from keras_retrieval.networks.tuple_model import TupleModel
 
     from .chunked_model import ChunkedTupleModel
 
     plain = options.padded and options.chunk is None and not options.refresh and not replicated
-    penalty = 0.0 if options.optimizer == "adamw" else options.weight_decay
+    penalty = _penalty(options)
     if plain:
         model = TupleModel(network, penalty)
     else:
         keep = options.refresh > 0 and not replicated
         model = ChunkedTupleModel(network, penalty, options.chunk, keep_descriptors=keep)
+    _compile(model, network, options, steps, classes)
+    return model
+
+
+def _compile(model: Any, network: Any, options: TrainOptions, steps: int, classes: int) -> None:
     loss = loss_of(options, network, classes)
     optimizer = optimizer_of(options, network, loss, steps)
     model.compile(optimizer, loss, jit_compile=options.jit)
     optimizer.build(model.trainable_variables)
-    return model
+
+
+def _penalty(options: TrainOptions) -> float:
+    return 0.0 if options.optimizer == "adamw" else options.weight_decay
 
 
 def check_backend() -> None:
     """Checks that Keras' backend can train.
 
     Raises:
-        ArgumentError: it is not TensorFlow.
+        ArgumentError: it is neither TensorFlow nor JAX.
     """
     import keras
 
-    if (backend := keras.backend.backend()) != "tensorflow":
+    if (backend := keras.backend.backend()) not in (TENSORFLOW, JAX):
         raise ArgumentError(
-            f"training needs Keras on TensorFlow, and KERAS_BACKEND is {backend}: set KERAS_BACKEND=tensorflow; the "
-            "trained network runs on every backend"
+            f"training needs Keras on TensorFlow or JAX, and KERAS_BACKEND is {backend}: set "
+            "KERAS_BACKEND=tensorflow; the trained network runs on every backend"
         )
+
+
+def on_jax() -> bool:
+    """Whether Keras runs on JAX."""
+    import keras
+
+    return keras.backend.backend() == JAX
+
+
+def runtime_of_keras() -> str:
+    """Returns the value of --runtime with which descriptors are computed as in training, by Keras' backend."""
+    return RUNTIME if on_jax() else TENSORFLOW
 
 
 def optimizer_of(options: TrainOptions, network: Any, loss: Any, steps: int) -> Any:

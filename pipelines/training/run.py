@@ -14,6 +14,7 @@ from keras_retrieval.mining.hard_negatives import MiningError
 from keras_retrieval.networks.names import is_published_network
 
 from ..descriptors.describer import DescribeFn, describer
+from ..descriptors.padded_batches import add_to_buckets
 from ..networks.files import load_model, save_model, smallest_side
 from ..networks.kinds import FILES
 from ..photos.cache import PhotoCache, PhotoSource, build_cache
@@ -28,7 +29,7 @@ from .evaluation import CollectionScorer, collection_scorer
 from .initialization import initialize, layers_to_initialize
 from .mining_callback import mining_callback
 from .mining_options import MiningOptions
-from .network import check_backend, compiled, network_to_train
+from .network import check_backend, compiled, network_to_train, on_jax
 from .samples import COUNT, mine_samples, sample_draw, strips
 from .stream import TupleStream
 from .train_options import TrainOptions
@@ -120,7 +121,8 @@ def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint, devic
         edges=options.edges,
         accept_truncated=options.accept_truncated,
     )
-    photo_options = PhotoOptions(side=reading.longest(), padded=options.padded, augment=options.augmentation())
+    jax = on_jax()
+    photo_options = PhotoOptions(side=reading.longest(), padded=options.padded or jax, augment=options.augmentation())
     mining = options.mining()
     _draw(options, tuples, reading)  # raises an error for too few clusters before any photo is read
     validation_mining = _validation_mining(tuples, reading, mining)
@@ -131,23 +133,25 @@ def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint, devic
         folder, tuples.images, reading, replace=options.cache is None, engine=options.chosen_engine, sharing=workers
     )
     draw = _draw(options, tuples, photos, workers)
-    stream, validation_stream = TupleStream(draw, photo_options, devices.part(draw.batch)), None
+    stream, validation_stream = TupleStream(draw, photo_options, devices.part(draw.batch), tensors=not jax), None
     if validation_mining is not None:
         validation_draw = EpochDraw(tuples, photos, validation_mining, validation=True, workers=workers)
-        validation_stream = TupleStream(validation_draw, replace(photo_options, augment=None), devices.whole_steps())
-    samples = _sample_draw(tuples, draw, photos, mining)  # mined again by the chief alone, after training
+        held_out = replace(photo_options, augment=None)
+        validation_stream = TupleStream(validation_draw, held_out, devices.whole_steps(), tensors=not jax)
+    samples = _sample_draw(tuples, draw, photos, mining, workers)
 
     if not checkpoint.started:
         _initialize(options, network, tuples, photos, workers)
     classes = draw.classes if isinstance(draw, ClassDraw) else 0
     model, describe = compiled(network, options, draw.steps, classes, devices), describer(network)
+    # Otherwise the shapes of batches on JAX would depend on what was described before, also in a resumed run.
+    add_to_buckets(describe, {photos.shape(name) for name in photos.names})
     if checkpoint.started:
         restore(checkpoint, network.weights, model.optimizer.variables, model.extra_weights)
         draw.restore(checkpoint.stream)
         log.info("resuming after epoch %d, step %d of %d", checkpoint.epochs, checkpoint.step, draw.steps)
     else:
-        first = _sample_draw(tuples, draw, photos, mining, workers)
-        checkpoint.samples = [list(sample) for sample in mine_samples(first, describe)]
+        checkpoint.samples = [list(sample) for sample in mine_samples(samples, describe)]
     return Run(
         options, tuples, checkpoint, network, model, describe, photos, stream, validation_stream, samples, scorer,
         best, devices,
@@ -238,7 +242,7 @@ def _sample_draw(
     draw: EpochDraw | ClassDraw,
     photos: PhotoSource,
     mining: MiningOptions,
-    workers: Workers = ALONE,
+    workers: Workers,
 ) -> EpochDraw | None:
     """Chooses sample tuples for the page; with batches of classes, from the pairs, which may have too few negatives."""
     if isinstance(draw, EpochDraw):

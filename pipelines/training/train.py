@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from ..command.options import takes
+from ..files.durable import fingerprint
 from ..networks.precision import resolve_precision
 from ..photos.edges import resolve_edges
+from ..photos.formats import photo_state
 from ..photos.reading import Reading
 from ..training_tuples.checks import check
+from ..training_tuples.data import Tuples
 from ..training_tuples.file import read_tuples
 from ..training_tuples.tuples import tuples as make_tuples
 from .checkpoint import NAME, open_run, precision_of_run
 from .class_draw import ClassDraw
-from .comparison import finish, score_pretrained
+from .comparison import finish, help_to_finish, score_pretrained
 from .devices import open_devices, require_same_run
 from .interpolation import interpolate
 from .report import facts_of, history_table, results_of, score_table, write_report
@@ -27,6 +30,7 @@ from .run import fit, prepare, take_best
 from .samples import mine_samples
 from .train_options import TrainOptions
 from .validation_scores import comparison_of, score_after, score_before
+from .workers import Workers
 
 
 @takes(TrainOptions)
@@ -64,24 +68,31 @@ def train(options: TrainOptions) -> dict[str, Any]:
     options = replace(options, precision=precision)
     made_with = options.fingerprint()
     options.output.mkdir(parents=True, exist_ok=True)
-    require_same_run(workers, made_with, options.output)
+    _require_same_run(workers, options, tuples)
     checkpoint = open_run(options.output, made_with, options.resume)
     run = prepare(options, tuples, checkpoint, devices)
-    if not workers.is_chief:
-        fit(run)
-        print(f"worker {workers.index} of {workers.count} has finished; worker 0 writes {options.output}")
-        return {"worker": workers.index}
-    scores, before = score_pretrained(run), score_before(run)
+    scores, before = (score_pretrained(run), score_before(run)) if workers.is_chief else ({}, None)
     fit(run)
     take_best(run)
     interpolation = interpolate(run)
     samples = mine_samples(run.samples, run.describe)
+    if not workers.is_chief:
+        help_to_finish(run)
+        print(f"worker {workers.index} of {workers.count} has finished; worker 0 writes {options.output}")
+        return {"worker": workers.index}
     trained_scores, whitening = finish(run)
     validation = comparison_of(before, score_after(run))
     results = results_of(run, scores | trained_scores, whitening, validation, interpolation)
     write_report(run, results, samples)
     _print(results, options.output)
     return results
+
+
+def _require_same_run(workers: Workers, options: TrainOptions, tuples: Tuples) -> None:
+    if workers.count > 1:
+        states = fingerprint([[name, *photo_state(options.photos / name)] for name in tuples.images])
+        folders = {"output": options.output} | ({"cache": options.cache.parent} if options.cache else {})
+        require_same_run(workers, options.in_common(), states, folders)
 
 
 def _tuples_file(options: TrainOptions) -> Path:

@@ -39,6 +39,10 @@ ON_CLASSES = ("cosface", "arcface")
 ON_LABELS = ("batch-hard", "semi-hard", "average-precision", "multi-similarity")
 LOSSES = ("contrastive", "triplet", "ranking", *ON_LABELS, *ON_CLASSES)
 _OF_TUPLES = {"refresh": 0, "remember": False, "sample": 0}
+_OF_EACH_WORKER = {
+    "custom", "tuples", "photos", "model", "output", "cache", "edges", "dataset", "dataset_photos", "gnd", "resume",
+    "tensorboard",
+}  # fmt: skip
 WHITENINGS = ("lw", "pca", "none")
 BESTS = ("loss", "score", "last")
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -563,6 +567,15 @@ class TrainOptions(EngineOption, CustomLayers, ObjectOptions):
                 "model": model_identity(self.model).get("sha256", self.model),
             }
         )
+
+    def in_common(self) -> dict[str, Any]:
+        """Returns the options and files that processes that train together must have in common.
+
+        These are all options but for paths, which may differ between machines, and those without an effect on the
+        others; files are compared by their content.
+        """
+        options = {name: value for name, value in self.facts().items() if name not in _OF_EACH_WORKER}
+        return options | self.fingerprint()
 
     def mining(self) -> MiningOptions:
         """Returns the subset of these options that determines how training tuples are drawn and mined."""

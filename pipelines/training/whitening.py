@@ -10,7 +10,9 @@ from ..descriptors.learn_whitening import learn_whitening
 from ..descriptors.matching_pairs import MatchingPairs
 from ..descriptors.options import ExtractOptions
 from ..training_tuples.data import Tuples
+from .network import runtime_of_keras
 from .train_options import TrainOptions
+from .workers import ALONE, Workers
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,9 @@ class WhiteningPhotos:
         return learn_whitening(self.folder, self.pairs, method, options.shrinkage, options.dim, options.shift)
 
 
-def describe_for_whitening(model: str, tuples: Tuples, options: TrainOptions, folder: Path) -> WhiteningPhotos:
+def describe_for_whitening(
+    model: str, tuples: Tuples, options: TrainOptions, folder: Path, workers: Workers = ALONE
+) -> WhiteningPhotos:
     """Computes the descriptors of all photos in the folder of the tuples' photos, from which a whitening is learned.
 
     The size and the scales of the photos are `options.test_size` and `options.scales`, at which the network will be
@@ -53,6 +57,7 @@ def describe_for_whitening(model: str, tuples: Tuples, options: TrainOptions, fo
         tuples: all tuples.
         options: the options of the run.
         folder: the folder to which the descriptors are written; its content is replaced.
+        workers: the processes that describe the photos together; all must call this function.
 
     Returns:
         The folder of descriptors together with the pairs of the tuples.
@@ -60,8 +65,9 @@ def describe_for_whitening(model: str, tuples: Tuples, options: TrainOptions, fo
     described = extract_descriptors(
         ExtractOptions(
             model, options.photos, folder, size=options.test_size, scales=options.scales, mirror=options.mirror,
-            edges=options.edges, precision=options.precision, runtime="tensorflow", replace=True,
+            edges=options.edges, precision=options.precision, runtime=runtime_of_keras(), replace=True,
             engine=options.engine,
-        )
+        ),
+        workers if workers.count > 1 else None,
     )  # fmt: skip
     return WhiteningPhotos(described, MatchingPairs(tuples.images, tuples.qidxs, tuples.pidxs))

@@ -14,15 +14,19 @@ import numpy as np
 import pytest
 
 import keras_retrieval
+from pipelines.descriptors import extraction
 from pipelines.descriptors.describer import NoDescriptorsError
 from pipelines.descriptors.extract import extract
+from pipelines.descriptors.extraction import extract_descriptors
 from pipelines.descriptors.folder import read_descriptors
+from pipelines.descriptors.options import ExtractOptions
 from pipelines.files.durable import FolderError, partial_of, read_manifest
 from pipelines.files.shards import PLAN, read_left_out
 from pipelines.photos.reader import PhotoError, read_photo
 from pipelines.photos.reading import Reading
 from tests.helpers.odd_photos import mutations
 from tests.helpers.small import draw, draw_folder, network, saved_network, shards
+from tests.helpers.worker_threads import together
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
@@ -456,3 +460,22 @@ def test_auto_takes_the_precision_of_what_is_there_and_resumes_float32(small, ph
     assert read_manifest(extract(small, photos, tmp_path / "new"), kind="descriptors", version=1)["bfloat16"]
     with pytest.raises(FolderError, match="was made from other photos or options"):
         extract(small, photos, out, precision="bfloat16")
+
+
+def test_processes_that_share_the_work_describe_each_photo_once(small, photos, tmp_path, monkeypatch):
+    alone = extract(small, photos, tmp_path / "alone", precision="float32")
+    (photos / "broken.png").write_bytes(b"no photo")
+    read = {}
+    plain = Reading.read
+    monkeypatch.setattr(Reading, "read", lambda self, name: (read.setdefault(name, []).append(1), plain(self, name))[1])
+    network = keras.saving.load_model(small)
+    monkeypatch.setattr(extraction, "load_model", lambda model: network)
+    options = ExtractOptions(small, photos, tmp_path / "out", precision="float32", runtime="tensorflow", replace=True)
+    folders = together(lambda workers: extract_descriptors(options, workers), 3)
+    assert set(folders) == {tmp_path / "out"}
+    (rows, names, manifest), (expected, of_one, _) = read_descriptors(folders[0]), read_descriptors(alone)
+    assert names == of_one
+    assert [len(shard) for shard in rows] == [4, 4, 2]
+    np.testing.assert_allclose(np.concatenate(rows), np.concatenate(expected), atol=1e-6)
+    assert {name: len(times) for name, times in read.items()} == dict.fromkeys(names, 1)
+    assert manifest["left_out"] == 1

@@ -33,8 +33,8 @@ def chosen_by_the_machine(monkeypatch):
     (NATIVE.replace(" avx512_bf16", ""), {}, [], (False, "the processor has no amx_bf16 or avx512_bf16")),
     (NATIVE.replace("flags", "Features"), {}, [], (None, "instructions are unknown")),
     ("", {}, [], (None, "instructions are unknown")),
-    ("", {"TF_ENABLE_ONEDNN_OPTS": "0"}, [(9, 0)], (True, "TensorFlow sees a GPU")),
-    ("", {}, [None], (True, "TensorFlow sees a GPU")),
+    ("", {"TF_ENABLE_ONEDNN_OPTS": "0"}, [(9, 0)], (True, "there is a GPU")),
+    ("", {}, [None], (True, "there is a GPU")),
     (NATIVE, {}, [(8, 0), (7, 5)], (False, "compute capability 7.5 has no bfloat16")),
 ])  # fmt: skip
 def test_bfloat16_is_native_where_the_processor_or_gpu_computes_it(cpuinfo, environment, gpus, expected):

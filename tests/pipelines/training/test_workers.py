@@ -1,6 +1,7 @@
 """The processes that train together: what they send each other, their shares, and their draw of an epoch."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from pipelines.training.stream import StreamPart, TupleStream
 from pipelines.training.train_options import TrainOptions
 from pipelines.training.tuple_reader import PhotoOptions
 from pipelines.training.workers import ALONE, Workers, worker_place
+from pipelines.training_tuples.file import write_tuples
 from tests.helpers.small_epochs import SIDE, describing, make_tuples
 from tests.helpers.worker_threads import together
 
@@ -105,6 +107,14 @@ def test_parts_of_the_stream_are_the_steps_of_one_process(folder):
         np.testing.assert_array_equal(every[step % 2][step // 2], expected)
 
 
+def test_whole_steps_are_divided_equally_over_epochs():
+    parts = [StreamPart(number, every=2) for number in (0, 1)]
+    counts = np.array([[len(part.of_steps(range(9), epoch)) for part in parts] for epoch in range(4)])
+    for epoch in range(4):
+        assert sorted(parts[0].of_steps(range(9), epoch) + parts[1].of_steps(range(9), epoch)) == list(range(9))
+    assert counts.sum(axis=0).tolist() == [18, 18]
+
+
 def test_workers_build_one_cache_of_photos(odd, tmp_path):
     names = make_tuples().images
 
@@ -177,19 +187,40 @@ def test_options_that_need_one_device(tmp_path, monkeypatch):
 
 def test_workers_of_different_runs_are_refused(tmp_path):
     def options(workers):
-        require_same_run(workers, {"lr": 0.1 * workers.index}, tmp_path)
+        require_same_run(workers, {"lr": 0.1 * workers.index}, "", {"output": tmp_path})
 
     with pytest.raises(TrainingError, match=r"worker . was started with --lr 0\.?1?"):
         together(options)
 
-    def folders(workers):
-        folder = tmp_path / str(workers.index)
-        folder.mkdir()
-        require_same_run(workers, {}, folder)
+    def photos(workers):
+        require_same_run(workers, {}, f"of {workers.index}", {"output": tmp_path})
 
-    with pytest.raises(TrainingError, match="worker 1 does not see the files that worker 0 writes"):
+    with pytest.raises(TrainingError, match=r"worker . sees other photos \(names, sizes or times of change\)"):
+        together(photos)
+
+    def folders(workers):
+        require_same_run(workers, {}, "", {"output": tmp_path, "cache": tmp_path / str(workers.index)})
+
+    with pytest.raises(TrainingError, match=r"worker 1 does not see the files that worker 0 .*: --cache must be a"):
         together(folders)
-    require_same_run(ALONE, {}, tmp_path / "nowhere")
+    require_same_run(ALONE, {}, "", {"output": tmp_path / "nowhere"})
+    assert not list(tmp_path.glob(".workers-*"))
+
+
+def test_options_that_workers_must_have_in_common(folder, tmp_path):
+    path = tmp_path / "tuples.npz"
+    write_tuples(path, make_tuples(), {})
+    plain = TrainOptions(path, photos=folder)
+
+    def differing(**changes):
+        one, other = plain.in_common(), replace(plain, **changes).in_common()
+        return [name for name in one if one[name] != other[name]]
+
+    for changes in ({"epochs": 7}, {"whiten": "none"}, {"scales": "1"}, {"interpolate": "auto"}, {"devices": 5}):
+        assert differing(**changes) == list(changes)
+    assert differing(output=tmp_path, cache=tmp_path, photos=tmp_path, resume=True, tensorboard=True) == []
+    write_tuples(tmp_path / "other.npz", make_tuples(validation=None), {})
+    assert differing(tuples=tmp_path / "other.npz") == ["tuples"]
 
 
 def test_an_address_that_is_taken_is_named(monkeypatch):
