@@ -20,6 +20,14 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def class_and_text(error: Exception) -> str:
+    """Returns an error as "KeyError: 'weights'", one line of at most 200 characters, without what could not be decoded.
+
+    The `repr` of an error of decoding has all bytes of a file.
+    """
+    return f"{type(error).__name__}: {first_line(error)}"[:200]
+
+
 class RetrievalError(Exception):
     """Base class of all errors that keras-retrieval defines.
 

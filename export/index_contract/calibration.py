@@ -16,6 +16,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from keras_retrieval.pipelines.files.durable import write_file
 
+from keras_retrieval.errors import class_and_text
+
 from .contract import DESCRIPTOR_FACTS
 from .errors import CalibrationError
 
@@ -224,7 +226,9 @@ def read_calibration(path: Path) -> Calibration:
     except CalibrationError:
         raise
     except (OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        raise CalibrationError(f"{path} is damaged ({error!r}): run `keras-retrieval calibrate` again") from error
+        raise CalibrationError(
+            f"{path} is damaged ({class_and_text(error)}): run `keras-retrieval calibrate` again"
+        ) from error
     sound = all(np.isfinite([curve.intercept, *curve.weights]).all() for curve in curves.values())
     sound &= all(min(curve.weights) >= 0 for curve in curves.values())
     counts = [document.get(key, 0) for key in ("photos", "queries")]
@@ -294,6 +298,6 @@ def check_local(
         )
     if VERIFIED in calibration.curves and calibration.local is not None and dict(calibration.local) != dict(local):
         raise CalibrationError(
-            f"{place} was learned for local features of another extractor or size than those of the index: run "
+            f"{place} was learned for local features of another extractor, size or number than those of the index: run "
             "`keras-retrieval calibrate` again"
         )

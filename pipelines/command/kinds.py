@@ -84,7 +84,10 @@ class Writes:
     addresses: bool = False
 
     def __call__(self, label: str, value: Any) -> None:
-        """Raises an error of the class `error` if the place has something of the other sort or is not writable."""
+        """Raises an error of the class `error` if the place has something of the other sort or is not writable.
+
+        A file of a folder with a manifest, such as that of an index, is never replaced by another file.
+        """
         path, named = Path(value), _named(label, value)
         if address := address_of(path):
             if not self.addresses:
@@ -102,6 +105,11 @@ class Writes:
             raise self.error(f"{named} is a folder: name a file")
         if self.what == "folder" and exists and not folder:
             raise self.error(f"{named} is a file: name a folder")
+        if self.what == "file" and exists:
+            from ..files.durable import sealed_folder_of
+
+            if owner := sealed_folder_of(path):
+                raise self.error(f"{named} is part of {owner[0]}, which contains {owner[1]}: name another file")
         if blocked:
             raise self.error(f"{named} cannot be written: {above} is a file, where a folder is needed")
         if not exists and not os.access(above, os.W_OK | os.X_OK):

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from keras_retrieval.errors import class_and_text
+
 from ..files.durable import write_file
 from .find import DuplicatesError
 from .groups import Copies, Group
@@ -76,7 +78,8 @@ def read_groups(path: Path) -> list[list[str]]:
         groups = [[photo["name"] for photo in group["photos"]] for group in content["groups"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DuplicatesError(
-            f"{file} is damaged or is not a list of copies ({error!r}): `keras-retrieval duplicates` makes it again"
+            f"{file} is damaged or is not a list of copies ({class_and_text(error)}): `keras-retrieval duplicates` "
+            "makes it again"
         ) from error
     if version > VERSION:
         raise DuplicatesError(

@@ -27,6 +27,7 @@ from .remote import MissingFileError, named, remote_folder
 from .space import naming_full_disk
 
 MANIFEST = "manifest.json"
+_DEPTH = 4  # folders above a file that are looked at for a manifest
 
 
 class FolderError(RetrievalError, ValueError):
@@ -159,6 +160,25 @@ def kind_of(folder: Path) -> str | None:
         return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["kind"]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
+
+
+def sealed_folder_of(file: Path) -> tuple[Path, str] | None:
+    """Returns the folder with a manifest that a file is part of, and the kind of the folder; None for other files.
+
+    Files of a user beside those that the manifest lists, such as pages, are no part of it.
+    """
+    file = file.resolve()
+    for folder in list(file.parents)[:_DEPTH]:
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            kind, listed, _ = str(manifest["kind"]), dict(manifest["sha256"]), manifest["checksum"]
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            continue
+        name = file.relative_to(folder).as_posix()
+        inner = {one.partition("/")[0] for one in listed if "/" in one}
+        if name == MANIFEST or name in listed or name.partition("/")[0] in inner:
+            return folder, kind
+    return None
 
 
 def check_free(folder: Path, *, kind: str, replace: bool) -> None:

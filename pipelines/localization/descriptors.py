@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from keras_retrieval.errors import class_and_text
 from keras_retrieval.ranking.nearest import nearest
 
 from ..descriptors.folder import KIND, VERSION, described_folder, read_descriptors
@@ -117,7 +118,8 @@ def read_photo_descriptors(folder: Path) -> PhotoDescriptors:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FolderError(
-            f"{latest.parent} is damaged ({error!r}): remove it, and run `keras-retrieval reconstruct` again"
+            f"{latest.parent} is damaged ({class_and_text(error)}): remove it, and run `keras-retrieval reconstruct` "
+            "again"
         ) from error
     if given is not None and "name" not in identity:
         identity["path"] = given

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from keras_retrieval.errors import ArgumentError
+from keras_retrieval.errors import ArgumentError, class_and_text
 
 from ..files.durable import FolderError, read_names
 from .intake import Intake, take_photos
@@ -42,7 +42,7 @@ def cleaned_photos(folder: Path) -> tuple[Path, dict[str, list[str]]] | None:
         version, photos = int(report["version"]), Path(report["photos"])
         kept = [(str(landmark.get("name", "")), int(landmark["kept"])) for landmark in report.get("landmarks", ())]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise FolderError(f"{path} is damaged ({error!r}): run `keras-retrieval clean` again") from error
+        raise FolderError(f"{path} is damaged ({class_and_text(error)}): run `keras-retrieval clean` again") from error
     if version > CLEANING_VERSION:
         raise FolderError(
             f"{path} has layout {version}, and this keras-retrieval reads up to {CLEANING_VERSION}: "

@@ -161,7 +161,7 @@ def test_an_index_without_one_names_the_step(copy):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"\xff\xfe", b'{"kind": "calibration"}', b'{"kind": "other", "version": 1}']
+    [b"", b"{", b"[]", b"\xff\xfe", b"\xff" * 5000, b'{"kind": "calibration"}', b'{"kind": "other", "version": 1}']
     + [json.dumps({"kind": "calibration", "version": 1, "curves": curves, "limit": limit, "network": {}}).encode()
        for curves, limit in (
            ({}, 0.9),
@@ -184,6 +184,7 @@ def test_a_damaged_file_is_named(made, tmp_path, content):
     with pytest.raises(CalibrationError, match=f"{path} is (damaged|not a calibration)") as error:
         open_answers(index, "index", path, 0.5)
     assert "remove" not in str(error.value), "the index folder stays"
+    assert len(str(error.value)) < len(str(path)) + 300, "the content of the file is not printed"
     assert open_answers(index, "index", path) is None
 
 
@@ -308,6 +309,10 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(made, tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(FolderError, match=r"file, where a folder is needed"):
         calibrate(str(made / "index"), made / "tuples.npz", output=tmp_path / "file" / "c.json")
+    with pytest.raises(
+        FolderError, match=r"manifest\.json is part of .*index, which contains ScaNN index: name another"
+    ):
+        calibrate(str(made / "index"), made / "tuples.npz", output=made / "index" / "manifest.json")
 
 
 def test_a_probability_is_never_rounded_up():

@@ -19,6 +19,7 @@ from pipelines.files.durable import (
     read_manifest,
     read_names,
     seal,
+    sealed_folder_of,
     write_array,
     write_file,
     write_names,
@@ -54,6 +55,18 @@ def test_notes_of_unfinished_work_are_gone_from_a_sealed_folder(tmp_path):
     folder = seal(partial, tmp_path / "out", kind="thing", version=1)
     assert sorted(path.name for path in folder.iterdir()) == ["file", MANIFEST]
     assert list(read_manifest(folder, kind="thing", version=1)["sha256"]) == ["file"]
+
+
+def test_the_files_of_a_sealed_folder_are_told_from_those_beside_them(tmp_path):
+    folder = made(tmp_path / "out")
+    for name in ("deep/changes", "page.html"):
+        (folder / name).touch()
+    for name in (MANIFEST, "deep/file", "deep/changes"):
+        assert sealed_folder_of(folder / name) == (folder, "thing")
+    for file in (folder / "page.html", tmp_path / "page.html"):
+        assert sealed_folder_of(file) is None
+    (folder / MANIFEST).write_text("[]")
+    assert sealed_folder_of(folder / "deep" / "file") is None
 
 
 @pytest.mark.parametrize("moment", ["_sync_file", "sha256_of"])
