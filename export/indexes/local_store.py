@@ -19,7 +19,7 @@ from keras_retrieval.pipelines.files.space import naming_full_disk
 from keras_retrieval.pipelines.local_features.features import LocalFeatures
 from keras_retrieval.pipelines.local_features.folder import StoredFeatures, open_features
 
-from keras_retrieval.errors import ArgumentError
+from keras_retrieval.errors import ArgumentError, printable
 
 from ..folder_index.layout import LOCAL, locked
 
@@ -152,6 +152,22 @@ def add_local_features(
     return AddedFeatures(len(stored), stored.facts["bytes_per_photo"])
 
 
+def check_local_features(index: Path, features: Path) -> None:
+    """Checks that features can be added to an index folder, before it is changed.
+
+    Args:
+        index: the index folder.
+        features: a folder of local features.
+
+    Raises:
+        ArgumentError: the features were made by another extractor or at another size than those of the index.
+        FolderError: the folder does not contain local features, or it or those of the index are damaged.
+    """
+    stored = open_features(features)
+    if has_local_features(index):
+        _check_same(index / LOCAL, _read(index / LOCAL), stored.facts)
+
+
 def compact_local_features(index: Path, names: Collection[str]) -> None:
     """Removes the folders of features of which no photo is in the index any more, or which were replaced as a whole.
 
@@ -198,9 +214,18 @@ def drop_local_features(index: Path) -> None:
 
 def _read(home: Path) -> list[dict[str, Any]]:
     entries = read_json(home / _CONTENTS)
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+    if not isinstance(entries, list) or not all(map(_is_entry, entries)):
         raise FolderError(f"{home / _CONTENTS} is damaged: index again")
     return entries
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether this is an entry as `add_local_features` and the others write them: no other folder is ever named."""
+    if not isinstance(entry, dict):
+        return False
+    added, removed = entry.get(_ADDED, "0"), entry.get(_REMOVED, [])
+    digits = isinstance(added, str) and added.isascii() and added.isdigit()
+    return digits and isinstance(removed, list) and all(isinstance(name, str) for name in removed)
 
 
 def _write(home: Path, entries: Sequence[Mapping[str, Any]]) -> None:
@@ -216,9 +241,15 @@ def _check_same(home: Path, entries: Sequence[Mapping[str, Any]], facts: Mapping
         ours, theirs = ({**one[key], "path": ""} if key == "extractor" else one[key] for one in (present, facts))
         if ours != theirs:
             raise ArgumentError(
-                f"the local features were made with {key} {facts[key]}, those of the index with {present[key]}: "
-                "extract them with the settings of the index"
+                f"the local features were made with {key} {_shown(facts[key])}, those of the index with "
+                f"{_shown(present[key])}: extract them with the settings of the index"
             )
+
+
+def _shown(value: Any) -> str:
+    if not isinstance(value, Mapping):
+        return str(value)
+    return f"{printable(str(value.get('path', value['name'])))} (SHA-256 {value['sha256'][:12]})"
 
 
 def _copy(source: Path, target: Path) -> None:

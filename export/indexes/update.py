@@ -38,7 +38,12 @@ from ..index_contract.photo_crops import PhotoCrops, photo_blocks
 from ..milvus_index.address import is_milvus
 from .descriptor_input import described_photos
 from .kinds import COLUMNS, index_to_read
-from .local_store import add_local_features, compact_local_features, remove_local_features
+from .local_store import (
+    add_local_features,
+    check_local_features,
+    compact_local_features,
+    remove_local_features,
+)
 from .open_index import open_index
 from .verified_search import local_features_if_any
 
@@ -228,6 +233,8 @@ def _change(opened: NeighbourIndex, options: UpdateOptions, done: _Done) -> None
     addition = _read_addition(opened, options.add, options.columns, types) if options.add else None
     table = None if options.add or not options.columns else _read_table(opened, options.columns, opened.names, types)
     if isinstance(opened, FolderIndex):
+        if options.add and (local := local_features_of(options.add)) is not None:
+            check_local_features(Path(index), local)
         added = (0, 0) if addition is None else addition.size
         texts = 0 if table is None else 2 * len(json.dumps([table.columns, opened.names]))
         opened.require_space(added[0], added[1] + texts + len(json.dumps(names)))

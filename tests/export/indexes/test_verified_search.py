@@ -145,6 +145,18 @@ def test_local_features_survive_compaction_and_replacement(copy):
     assert not has_local_features(place)
 
 
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "null", "[1]", "{}", '[{"added": 5}]', '[{"added": "../local"}]', '[{"added": ["000001"]}]',
+     '[{"removed": "view.png"}]', '[{"removed": [1]}]', '[{"removed": null}]'],
+)  # fmt: skip
+def test_a_damaged_list_of_the_features_is_named(tmp_path, content):
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local" / "contents.json").write_text(content)
+    with pytest.raises(FolderError, match=r"contents\.json is damaged"):
+        len(LocalStore(tmp_path))
+
+
 def test_features_of_another_extractor_are_refused(copy):
     other = save_weights(copy / "other.npz")
     np.savez(other, **dict(np.load(other)), more=np.zeros(1))
@@ -152,8 +164,11 @@ def test_features_of_another_extractor_are_refused(copy):
         str(copy / "small.keras"), copy / "photos", copy / "again", local=str(other), local_features=400,
         precision="float32",
     )  # fmt: skip
-    with pytest.raises(ArgumentError, match="the local features were made with extractor"):
+    with pytest.raises(ArgumentError, match=r"made with extractor .*other\.npz \(SHA-256 \w{12}\), those of the index"):
         add_local_features(copy / "index", copy / "again" / "local", ["view.png"])
+    with pytest.raises(ArgumentError, match="the local features were made with extractor"):
+        update(str(copy / "index"), add=copy / "again", delete=["noise.png"])
+    assert "noise.png" in FolderIndex(copy / "index").names, "it is refused before the first change"
 
 
 def test_without_local_features_the_error_says_what_to_do(made, copy):
