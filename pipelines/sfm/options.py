@@ -83,7 +83,8 @@ class ReconstructOptions(EngineOptions, CustomLayers, RuntimeOption, IntakeOptio
         Path | None,
         Option(
             "COLMAP database with keypoints and matches of the photos, as hloc writes it, which are used in place of "
-            "features and matches made here. Its pairs are verified, and no others are tried.",
+            "features and matches made here. Its pairs are verified, and no others are tried. With --engine, they are "
+            "copied and verified in this process, and workers map the groups of photos.",
             kind=Reads("file", ReconstructionError),
         ),
     ] = None
