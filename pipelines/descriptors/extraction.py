@@ -20,7 +20,7 @@ from keras_retrieval.errors import printable
 
 from ..engines.engine import run_units
 from ..engines.work import Worker
-from ..files.durable import encoded_states, fingerprint
+from ..files.durable import FolderError, encoded_states, fingerprint
 from ..files.machine import cores
 from ..files.progress import progress
 from ..files.remote import READERS, address_of, named, place_text
@@ -54,11 +54,12 @@ from .folder import CROPS_VERSION, KIND, PHOTOS_VERSION, VERSION
 from .options import ExtractOptions
 from .padded_batches import add_to_buckets
 from .shard_files import ShardFormat, read_rows, shard_paths
+from .sized_photos import SizedPhotos
 
 log = logging.getLogger("keras_retrieval")
 
 COMPARED = 16  # photos on which bfloat16 is compared with float32
-HEADERS = 4096  # photos whose headers are read at a time
+HEADERS = 1024  # photos whose headers are read at a time
 STORED_EVERY = 60.0  # seconds after which the rows of a shard that is not finished are stored
 LISTED = 10  # photos left out that are logged with their reasons
 
@@ -78,9 +79,17 @@ class Plan:
         shard: the number of photos of a shard.
     """
 
-    photos: list[tuple[Shape, str]]
+    photos: SizedPhotos
     left_out: dict[str, str]
     shard: int
+
+    @classmethod
+    def parse(cls, plan: Any) -> "Plan":
+        """Returns a stored plan; raises one of the errors of `ShardedFolder.start` if it is of another form."""
+        photos, shard = SizedPhotos.parse(plan["photos"]), plan["shard"]
+        if not isinstance(shard, int) or shard < 1:
+            raise FolderError(f"{shard!r} is not a number of photos")
+        return cls(photos, {str(name): str(why) for name, why in plan["left_out"].items()}, shard)
 
 
 def extract_descriptors(options: ExtractOptions, sharing: Sharing | None = None) -> Path:
@@ -184,9 +193,9 @@ def _describe(
     if todo:
         _require_space(sharded, todo, options, network.output_shape[-1])
     here = options.chosen_engine.local
-    shapes = [shape for photos in todo.values() for shape, _ in photos] if here else []
+    shapes = [shape for photos in todo.values() for shape in photos.shapes] if here else []
     writer, facts["runtime"] = None, ONNXRUNTIME if isinstance(network, OnnxNetwork) else options.runtime
-    everything = sorted({shape for shape, _ in plan.photos})
+    everything = sorted(set(plan.photos.shapes))
     describe = _compiled(network, options, shapes, everything) if here and options.precision != "bfloat16" else None
     if options.precision == "bfloat16":
         exact = describer(network, options.factors, antialias=options.antialias, mirror=options.mirror)
@@ -253,14 +262,12 @@ def _plan(sharded: Sharded, names: list[str], reading: Reading, shard: int, proc
         if not photos:
             raise _no_descriptor(left_out)
         return {
-            "photos": sorted(photos),
+            "photos": SizedPhotos.sorted(photos).plan(),
             "left_out": left_out,
             "shard": min(shard, -(-len(photos) // processes)) if processes > 1 else shard,
         }
 
-    plan = sharded.start(make)
-    photos = [((height, width), name) for (height, width), name in plan["photos"]]
-    return Plan(photos, plan["left_out"], plan.get("shard", shard))
+    return sharded.start(make, Plan.parse)
 
 
 def _read_headers(names: list[str], reading: Reading) -> tuple[list[tuple[Shape, str]], dict[str, str]]:

@@ -28,6 +28,7 @@ from .space import naming_full_disk
 
 MANIFEST = "manifest.json"
 _DEPTH = 4  # folders above a file that are looked at for a manifest
+_ENCODED = 1024  # states of files that are encoded at a time
 
 
 class FolderError(RetrievalError, ValueError):
@@ -400,15 +401,29 @@ def encoded(part: Any) -> Encoded:
     return Encoded(json.dumps(part, sort_keys=True).encode())
 
 
-def encoded_states(names: Sequence[str], states: Mapping[str, tuple[int | None, int | str]]) -> Encoded:
-    """Encodes the list of the lists [name, size, time or etag] of files as `encoded` does, in half of the time."""
-    text = json.encoder.encode_basestring_ascii
-    lists = []
-    for name in names:
-        size, tag = states[name]
-        tag = text(tag) if isinstance(tag, str) else tag
-        lists.append(f"[{text(name)}, {'null' if size is None else size}, {tag}]")
-    return Encoded(f"[{', '.join(lists)}]".encode())
+@dataclass(frozen=True)
+class FileStates:
+    """The states of files, by which a change of a file is noticed, in columns, since there may be a million.
+
+    Attributes:
+        sizes: the size of each file in bytes; None where a storage does not say it.
+        tags: the modification time of each file in ns; or texts, such as the etags that a storage says.
+    """
+
+    sizes: Sequence[int | None] = ()
+    tags: Sequence[int] | Sequence[str] = ()
+
+
+def encoded_states(names: Sequence[str], states: FileStates) -> Encoded:
+    """Encodes the list of the lists [name, size, time or etag] of files as `encoded` does, in a third of the time."""
+    text, parts = json.encoder.encode_basestring_ascii, []
+    for start in range(0, len(names), _ENCODED):
+        some = slice(start, start + _ENCODED)
+        sizes = ["null" if size is None else size for size in states.sizes[some]]
+        tags = [text(tag) if isinstance(tag, str) else tag for tag in states.tags[some]]
+        lists = [f"[{text(name)}, {size}, {tag}]" for name, size, tag in zip(names[some], sizes, tags, strict=True)]
+        parts.append(", ".join(lists).encode())
+    return Encoded(b"[" + b", ".join(parts) + b"]")
 
 
 def fingerprint(*parts: Any) -> str:

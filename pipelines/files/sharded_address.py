@@ -29,6 +29,8 @@ from .shards import (
     LEFT_OUT,
     NAMES,
     Part,
+    Plan,
+    PlanError,
     ShardedFolder,
     damaged_notes,
     distinct_parts,
@@ -36,6 +38,8 @@ from .shards import (
     left_out_text,
     packed,
     parsed_note,
+    plan_text,
+    stored_plan,
     unpacked,
     without_finished,
 )
@@ -111,22 +115,24 @@ class ShardedAddress:
                 "name another folder"
             )
 
-    def start(self, make_plan: Callable[[], Any] = lambda: None) -> Any:
+    def start(
+        self, make_plan: Callable[[], Any] = lambda: None, parse: Callable[[Any], Plan] = lambda plan: plan
+    ) -> Plan:
         """Continues an interrupted run with the same fingerprint, or starts a new run; see `ShardedFolder`."""
         try:
-            content = json.loads(self._work.read(PLAN))
+            plan = stored_plan(self._work.read(PLAN), self.fingerprint, parse)
             self._work.write(RUN, self.fingerprint.encode())
-            return content
+            return plan
         except MissingFileError:
             pass
-        except ValueError:
-            log.warning(f"{named(self.folder)}/{WORK}/{self.fingerprint}/{PLAN} is damaged: starting over")
+        except PlanError as error:
+            log.warning(f"{named(self.folder)}/{WORK}/{self.fingerprint} {error}: starting over")
         if self._clean():
             log.warning(f"{named(self.folder)}/{WORK} was left by a run with other photos or options: starting over")
         self._work.write(RUN, self.fingerprint.encode())  # an address that cannot be written to fails before the work
-        content = json.dumps(make_plan())
-        self._work.write(PLAN, content.encode())
-        return json.loads(content)
+        plan = make_plan()
+        self._work.write(PLAN, plan_text(plan, self.fingerprint).encode())
+        return parse(plan)
 
     def unfinished(self, shards: Sequence[Shard]) -> dict[int, Shard]:
         """Returns the shards that are not finished; see `ShardedFolder`."""

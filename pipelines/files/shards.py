@@ -23,6 +23,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from keras_retrieval.errors import RetrievalError
+
 from .durable import (
     FolderError,
     check_free,
@@ -38,6 +40,7 @@ from .locks import lock
 log = logging.getLogger("keras_retrieval")
 
 Shard = TypeVar("Shard")
+Plan = TypeVar("Plan")
 
 PLAN = ".plan.json"
 RUN = ".run"  # the fingerprint alone, for processes that need no plan
@@ -103,11 +106,13 @@ class ShardedFolder:
         try:
             if self.folder.exists():
                 return bool(self.manifest()["fingerprint"] == self.fingerprint)
-            return bool(plan.exists() and read_json(plan)["fingerprint"] == self.fingerprint)
-        except (FolderError, LookupError, TypeError):
+            return plan.exists() and (self.partial / RUN).read_text(encoding="utf-8") == self.fingerprint
+        except (FolderError, LookupError, OSError, UnicodeDecodeError):
             return False
 
-    def start(self, make_plan: Callable[[], Any] = lambda: None) -> Any:
+    def start(
+        self, make_plan: Callable[[], Any] = lambda: None, parse: Callable[[Any], Plan] = lambda plan: plan
+    ) -> Plan:
         """Continues an interrupted run with the same fingerprint, or starts a new run.
 
         The finished shards of a continued run are kept. Those of a run with another fingerprint are deleted.
@@ -115,28 +120,31 @@ class ShardedFolder:
         Args:
             make_plan: computes the plan of a new run, which is any value, serialisable as JSON, that a continued run
                 needs again, such as the contents of the shards. A continued run reads the stored plan instead.
+            parse: makes what is returned from a plan, in which JSON has made tuples to lists; it raises FolderError,
+                TypeError, ValueError or LookupError for a plan of another form, with which the run starts over.
 
         Returns:
-            The plan, parsed from JSON, so that tuples in it have become lists.
+            What `parse` made of the plan.
 
         Raises:
             FolderError: the folder `partial` is not empty and was not written by this class.
         """
         path = self.partial / PLAN
         if path.exists():
-            content = read_json(path)
-            if isinstance(content, dict) and content.get("fingerprint") == self.fingerprint and "plan" in content:
+            try:
+                plan = stored_plan(path.read_bytes(), self.fingerprint, parse)
                 write_file(self.partial / RUN, self.fingerprint)
-                return content["plan"]
-            log.warning(f"{self.partial} was left by a run with other photos or options: starting over")
+                return plan
+            except PlanError as error:
+                log.warning(f"{self.partial} {error}: starting over")
             shutil.rmtree(self.partial)
         elif self.partial.exists() and any(self.partial.iterdir()):
             raise FolderError(f"{self.partial} exists and is not unfinished work of this kind: rename or remove it")
-        content = json.dumps({"fingerprint": self.fingerprint, "plan": make_plan()})
+        plan = make_plan()
         self.partial.mkdir(parents=True, exist_ok=True)
         write_file(self.partial / RUN, self.fingerprint)
-        write_file(path, content)
-        return json.loads(content)["plan"]
+        write_file(path, plan_text(plan, self.fingerprint))
+        return parse(plan)
 
     def unfinished(self, shards: Sequence[Shard]) -> dict[int, Shard]:
         """Returns the shards that are not finished.
@@ -305,6 +313,30 @@ class ShardedFolder:
 
     def _note(self, number: int) -> Path:
         return self.partial / f".shard-{number:05}.json"
+
+
+class PlanError(RetrievalError, ValueError):
+    """A stored plan is of another run, or damaged; the message says which, without the name of the file."""
+
+
+def plan_text(plan: Any, fingerprint: str) -> str:
+    """A plan and the fingerprint of its run as JSON."""
+    return json.dumps({"fingerprint": fingerprint, "plan": plan})
+
+
+def stored_plan(content: bytes, fingerprint: str, parse: Callable[[Any], Plan]) -> Plan:
+    """Returns what `parse` makes of the plan in the text of `plan_text`.
+
+    Raises:
+        PlanError: the plan is of a run with another fingerprint, is not JSON, or not of the form that `parse` reads.
+    """
+    try:
+        stored = json.loads(content)
+        if stored["fingerprint"] == fingerprint:
+            return parse(stored["plan"])
+    except (FolderError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise PlanError("has a damaged plan") from error
+    raise PlanError("was left by a run with other photos or options")
 
 
 def parsed_note(content: bytes) -> dict[str, Any] | None:

@@ -190,7 +190,7 @@ def build_cache(
     photos = max(1, min(SHARD_BYTES // (3 * reading.longest() ** 2), -(-len(names) // count)))
     if index:
         wait()  # until the folder is made
-    photos = sharded.start(lambda: photos) or photos
+    photos = sharded.start(lambda: photos, _photos_of_a_shard)
     if not index:
         wait()
     todo = sharded.unfinished([names[start : start + photos] for start in range(0, len(names), photos)])
@@ -203,6 +203,12 @@ def build_cache(
         _report(folder, facts, time.monotonic() - started)
     wait()
     return PhotoCache(folder)
+
+
+def _photos_of_a_shard(plan: Any) -> int:
+    if not isinstance(plan, int) or plan < 1:
+        raise FolderError(f"{plan!r} is not a number of photos")
+    return plan
 
 
 @dataclass(frozen=True)

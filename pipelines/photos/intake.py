@@ -8,18 +8,20 @@ libraries, and hidden files, are ignored by rules that can be switched off.
 import logging
 import os
 import time
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import compress
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
 
 from keras_retrieval.errors import printable
 
+from ..files.durable import FileStates
 from ..files.progress import progress
-from ..files.remote import FileState, MissingFileError, RemoteFolder, named, remote_folder
+from ..files.remote import MissingFileError, RemoteFolder, named, remote_folder
 from ..files.stored_path import normal
 from .content_cache import ContentCache
 from .formats import HEIC_MISSING, RAW_TIFF, PhotoFolderError, heif_is_installed, is_text, system_reason
@@ -57,15 +59,14 @@ class Intake:
             be listed is in it with a / at the end.
         ignored: maps the names of ignored files to the rules. A link to a folder that is read under another name is in
             it with a / at the end.
-        states: maps the name of each photo to the state of its file, by which a change of the file is noticed: size and
-            modification time in ns, or of an address what its listing says.
+        states: the states of the files of `photos`, in the same order, by which a change of a file is noticed.
     """
 
     folder: Path
     photos: list[str]
     left_out: dict[str, str] = field(default_factory=dict)
     ignored: dict[str, str] = field(default_factory=dict)
-    states: Mapping[str, FileState | tuple[int, int]] = field(default_factory=dict, repr=False)
+    states: FileStates = field(default_factory=FileStates, repr=False)
 
     @property
     def reasons(self) -> dict[str, str]:
@@ -128,10 +129,10 @@ def take_photos(folder: Path, rules: IntakeRules = DEFAULT_RULES, *, required: b
         raise PhotoFolderError(f"{folder}: {system_reason(error)}") from error
     walk, contents = _Walk(folder, rules), _Contents(ContentCache.load(folder))
     contents.add(walk.files())
-    photos = sorted(contents.photos)
     contents.seen.save()
-    left_out = walk.left_out | contents.left_out
-    intake = Intake(folder, photos, dict(sorted(left_out.items())), dict(sorted(walk.ignored.items())), contents.states)
+    left_out = dict(sorted((walk.left_out | contents.left_out).items()))
+    photos, states = contents.in_order()
+    intake = Intake(folder, photos, left_out, dict(sorted(walk.ignored.items())), states)
     if required and not photos:
         raise nothing_to_take(intake)
     walk.warn_of_idle_patterns()
@@ -166,7 +167,8 @@ def _take_remote(remote: RemoteFolder, folder: Path, rules: IntakeRules, require
         elif name[0] == "/" or (".." in name and ".." in name.split("/")):
             left_out[name] = "its name leads out of the folder (it has .. or begins with /): rename it"
     photos = sorted(name for name in states if name not in ignored and name not in left_out)
-    intake = Intake(folder, photos, dict(sorted(left_out.items())), dict(sorted(ignored.items())), states)
+    of_photos = FileStates([states[name][0] for name in photos], [states[name][1] for name in photos])
+    intake = Intake(folder, photos, dict(sorted(left_out.items())), dict(sorted(ignored.items())), of_photos)
     if required and not photos:
         raise nothing_to_take(intake)
     for option, pattern in ignore.idle:
@@ -228,6 +230,31 @@ def is_named_as_photo(name: str) -> bool:
     return PurePosixPath(name.lower()).suffix in _PHOTO_SUFFIXES
 
 
+@dataclass
+class _Files:
+    """Files of one folder.
+
+    Attributes:
+        path: the path of the folder.
+        prefix: what the names of its files begin with: its path below the folder of photos with a / at the end, or "".
+        last: the last part of the name of each file.
+    """
+
+    path: str
+    prefix: str
+    last: list[str]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the files, relative to the folder of photos."""
+        return [self.prefix + last for last in self.last]
+
+    @property
+    def named(self) -> list[tuple[str, str]]:
+        """The name and the path of each file."""
+        return [(self.prefix + last, f"{self.path}/{last}") for last in self.last]
+
+
 class _Walk:
     """One walk over a folder, which sorts out what the names, links and types of files decide.
 
@@ -244,48 +271,62 @@ class _Walk:
         self._root = os.path.realpath(folder)
         self._visited: set[tuple[int, int]] = set()
 
-    def files(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
-        """Yields the name and entry of each regular file that no rule ignores.
+    def files(self) -> Iterator[_Files]:
+        """Yields the regular files that no rule ignores, folder by folder.
 
         Raises:
             PhotoFolderError: the folder itself cannot be listed.
         """
         pending: list[tuple[str, str, str, bool]] = [(os.fspath(self._folder), "", "", False)]
-        is_plain = self._rules.is_plain
         while pending:
             path, name, rule, outside = pending.pop()
-            plain = not rule and is_text(name)
-            for entry in self._entries(path, name):
-                below = f"{name}{entry.name}"
-                if plain and is_plain(entry.name) and entry.is_file(follow_symlinks=False):
-                    yield below, entry
-                    continue
-                yield_file, folder = self._sorted(entry, below, rule, outside)
-                if yield_file:
-                    yield below, entry
+            files, others = self._entries(path, name, not rule and is_text(name))
+            for entry in others:
+                is_file, folder = self._sorted(entry, f"{name}{entry.name}", rule, outside)
+                if is_file:
+                    files.append(entry.name)
                 elif folder is not None:
                     pending.append(folder)
+            if files:
+                yield _Files(path, name, files)
 
     def warn_of_idle_patterns(self) -> None:
         """Logs the patterns that no file or folder matched, once `files` is exhausted."""
         for option, pattern in self._rules.idle:
             log.warning(printable(f"{option} {pattern}: no file or folder below {self._folder} matches"))
 
-    def _entries(self, path: str, name: str) -> list[os.DirEntry[str]]:
-        """The entries of a folder by name, so that the same one of several links is followed on every system."""
+    def _entries(self, path: str, name: str, plain: bool) -> tuple[list[str], list[os.DirEntry[str]]]:
+        """The entries of a folder by name, so that the same one of several links is followed on every system.
+
+        Args:
+            path: the path of the folder.
+            name: its name below the folder of photos with a / at the end, or "".
+            plain: whether no rule ignores the folder itself.
+
+        Returns:
+            The names of files that no rule can ignore, of which a folder may have a million, and the other entries.
+        """
+        files, others, is_plain = [], [], self._rules.is_plain
         try:
             with os.scandir(path) as entries:
-                return sorted(entries, key=attrgetter("name"))
+                for entry in entries:
+                    if plain and is_plain(entry.name) and entry.is_file(follow_symlinks=False):
+                        files.append(entry.name)
+                    else:
+                        others.append(entry)
         except OSError as error:
             if not name:
                 raise PhotoFolderError(f"{path}: the folder cannot be listed ({error.strerror})") from error
             self.left_out[name] = f"the folder cannot be listed ({error.strerror})"
-            return []
+            return [], []
+        files.sort()
+        others.sort(key=attrgetter("name"))
+        return files, others
 
     def _sorted(
         self, entry: os.DirEntry[str], name: str, rule: str, outside: bool
     ) -> tuple[bool, tuple[str, str, str, bool] | None]:
-        """Whether an entry is a file to look at, and the folder to list if it is one."""
+        """Returns whether an entry is a file to look at, and the folder to list if it is one."""
         linked = entry.is_symlink()
         if self._is_folder(entry):
             rule = rule or self._rules.of_folder(entry.name, name)
@@ -354,85 +395,115 @@ def _not_a_file(entry: os.DirEntry[str]) -> str:
     return _NOT_A_FILE
 
 
-@dataclass
 class _Contents:
     """Sorts files by their content, side by side once opening a file has turned out to be slow.
 
-    Attributes:
+    Args:
         seen: what was remembered of the folder.
-        photos: the names of the photos.
-        left_out: maps the names of the other files to the reasons.
-        states: maps the name of each photo to its size and modification time in ns.
+
+    Attributes:
+        seen: what is remembered of the folder from now on.
+        left_out: maps the names of files that are no photos to the reasons.
     """
 
-    seen: ContentCache
-    photos: list[str] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)
-    states: dict[str, tuple[int, int]] = field(default_factory=dict)
-    _slow: bool = False
+    def __init__(self, seen: ContentCache) -> None:
+        self.seen = seen
+        self.left_out: dict[str, str] = {}
+        self._photos: list[str] = []
+        self._sizes, self._times = array("q"), array("q")
+        self._slow = False
 
-    def add(self, files: Iterable[tuple[str, os.DirEntry[str]]]) -> None:
+    def add(self, files: Iterable[_Files]) -> None:
         """Looks into files."""
         with progress("intake", None, "files") as advance, ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
             for batch in _batches(files):
-                started = time.perf_counter()
-                rest = batch if self._slow else self._without_known_photos(batch)
-                contents = pool.map(self._content, rest) if self._slow else map(self._content, rest)
-                for (name, _), (content, state, is_new) in zip(rest, contents, strict=True):
-                    if is_new:
-                        self.seen.note(name, *state, content)
-                    if content and (reason := _reason(content)):
-                        self.left_out[name] = reason
-                    else:
-                        self.photos.append(name)
-                        self.states[name] = state
-                self._slow = time.perf_counter() - started > _SLOW_OPEN * len(batch)
-                advance(len(batch))
+                started, count = time.perf_counter(), sum(len(one.last) for one in batch)
+                rest = [
+                    file for one in batch for file in (one.named if self._slow else self._without_known_photos(one))
+                ]
+                contents = (pool.map if self._slow else map)(self._content, rest)
+                for (name, _), (content, size, changed) in zip(rest, contents, strict=True):
+                    self._add(name, content, size, changed)
+                self._slow = time.perf_counter() - started > _SLOW_OPEN * count
+                advance(count)
 
-    def _without_known_photos(self, batch: list[tuple[str, os.DirEntry[str]]]) -> list[tuple[str, os.DirEntry[str]]]:
+    def in_order(self) -> tuple[list[str], FileStates]:
+        """The names of the photos, sorted, and the states of their files."""
+        order = sorted(range(len(self._photos)), key=self._photos.__getitem__)
+        sizes, times = (array("q", map(column.__getitem__, order)) for column in (self._sizes, self._times))
+        return [self._photos[row] for row in order], FileStates(sizes, times)
+
+    def _add(self, name: str, content: str, size: int, changed: int) -> None:
+        if size >= 0:
+            self.seen.note(name, size, changed, content)
+        if content and (reason := _reason(content)):
+            self.left_out[name] = reason
+            return
+        self._photos.append(name)
+        self._sizes.append(size)
+        self._times.append(changed)
+
+    def _without_known_photos(self, files: _Files) -> list[tuple[str, str]]:
         """Takes the photos that have not changed since the last time; returns the other files."""
-        photos, states, row_of, is_photo = self.photos, self.states, self.seen.rows.get, self.seen.is_photo
-        rest = []
-        for file in batch:
-            name, entry = file
-            if (row := row_of(name)) is not None:
-                try:
-                    status = entry.stat()
-                except OSError:
-                    rest.append(file)
-                    continue
-                state = status.st_size, status.st_mtime_ns
-                if is_photo(row, *state):
-                    photos.append(name)
-                    states[name] = state
-                    continue
-            rest.append(file)
+        names, rows = self.seen.found(files.names)
+        if rows is None:
+            return files.named
+        try:
+            folder = os.open(files.path, os.O_RDONLY)  # a name below it is found faster than a whole path
+        except OSError:
+            return files.named
+        try:
+            states = [os.stat(name, dir_fd=folder) for name in files.last]
+        except OSError:  # one of them is gone
+            return files.named
+        finally:
+            os.close(folder)
+        sizes = array("q", [state.st_size for state in states])
+        times = array("q", [state.st_mtime_ns for state in states])
+        known = self.seen.are_photos(rows, sizes, times)
+        if known.all():
+            rest = []
+        else:
+            rest = list(compress(files.named, ~known))
+            names = list(compress(names, known))
+            sizes, times = (array("q", compress(column, known)) for column in (sizes, times))
+        self.seen.keep(names, sizes, times)
+        self._photos += names
+        self._sizes += sizes
+        self._times += times
         return rest
 
-    def _content(self, file: tuple[str, os.DirEntry[str]]) -> tuple[str, tuple[int, int], bool]:
-        """The content of a file, its size and modification time, and whether they are to be remembered."""
-        name, entry = file
+    def _content(self, file: tuple[str, str]) -> tuple[str, int, int]:
+        """The content of a file, its size, and its modification time in ns; a size of -1 if it cannot be read."""
+        name, path = file
         try:
-            if name in self.seen.rows:
-                status = entry.stat()
+            if (row := self.seen.row_of(name)) is not None:
+                status = os.stat(path)  # noqa: PTH116 - of a million files, Path takes longer than the system
                 state = status.st_size, status.st_mtime_ns
-                content = self.seen.content(name, *state)
+                content = self.seen.content(row, *state)
                 if content is not None:
-                    return content, state, False
-            return *file_content(entry.path), True
+                    return content, *state
+            content, state = file_content(path)
         except OSError as error:
-            return system_reason(error), (0, 0), False
+            return system_reason(error), -1, 0
+        return content, *state
 
 
-def _batches(
-    files: Iterable[tuple[str, os.DirEntry[str]]],
-) -> Iterator[list[tuple[str, os.DirEntry[str]]]]:
+def _batches(files: Iterable[_Files]) -> Iterator[list[_Files]]:
     """Batches of files: a small one first, which shows how fast files open."""
-    iterator = iter(files)
-    size = _SIDE_BY_SIDE
-    while batch := list(islice(iterator, size)):
+    free = _SIDE_BY_SIDE
+    batch: list[_Files] = []
+    for one in files:
+        start = 0
+        while start < len(one.last):
+            batch.append(_Files(one.path, one.prefix, one.last[start : start + free]))
+            start += len(batch[-1].last)
+            free -= len(batch[-1].last)
+            if not free:
+                yield batch
+                batch, free = [], _BATCH
+    if batch:
         yield batch
-        size = _BATCH
 
 
 def _reason(content: str) -> str:

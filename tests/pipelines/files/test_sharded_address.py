@@ -207,6 +207,18 @@ def test_a_run_with_other_options_starts_over(faults, caplog):
         write(old, 1, ["c"])
 
 
+@pytest.mark.parametrize("plan", ["", "{", "null", "5", "[1]", "{}", '{"fingerprint": "mine", "plan": []}'])
+def test_a_plan_of_another_form_starts_over(faults, caplog, plan):
+    sharded = address()
+    sharded.start()
+    sharded.unfinished(SHARDS)
+    write(sharded, 0, ["a", "b"])
+    remote_folder(PLACE / ".partial" / "mine").write("plan.json", plan.encode())
+    assert address().start(lambda: {"count": 7}, lambda plan: plan["count"]) == 7
+    assert "faulty://bucket/out/.partial/mine has a damaged plan: starting over" in caplog.text
+    assert stored() == {".partial/mine/run", ".partial/mine/plan.json"}
+
+
 def test_files_that_vanished_are_written_again(faults):
     sharded = address()
     sharded.start()
