@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -165,12 +166,12 @@ class ContentCache:
         """Writes the cache, with the files of this time. A cache that cannot be written is not an error."""
         if self._path is None:
             return
-        columns = {
+        columns: dict[str, Any] = {
             "sizes": np.frombuffer(self._new_sizes, np.int64),
             "times": np.frombuffer(self._new_times, np.int64),
             "kinds": np.frombuffer(self._new_kinds, np.uint16),
         }
-        before = {"sizes": self._sizes, "times": self._times, "kinds": self._kinds}
+        before: dict[str, Any] = {"sizes": self._sizes, "times": self._times, "kinds": self._kinds}
         if self._new == self._names and all(np.array_equal(before[key], columns[key]) for key in columns):
             return
         try:
