@@ -80,7 +80,10 @@ def test_a_plan_of_another_form_is_refused(plan):
         SizedPhotos.parse(plan)
 
 
-@pytest.mark.parametrize("plan", [[], {"photos": []}, {"photos": [], "left_out": []}, {"photos": 1, "left_out": {}}])
+@pytest.mark.parametrize(
+    "plan",
+    [[], {"photos": []}, {"photos": [], "left_out": [], "shard": 1}, {"photos": [], "left_out": {}, "shard": "1"}],
+)
 def test_a_run_takes_no_plan_of_another_form(plan):
     with pytest.raises((FolderError, TypeError, LookupError, AttributeError)):
         extraction.Plan.parse(plan)
