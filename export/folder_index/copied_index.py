@@ -9,10 +9,13 @@ files arrive at the address. While the storage does not answer, or has half of a
 import hashlib
 import json
 import logging
+import re
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -37,7 +40,9 @@ from .write_ahead_log import HEAD, LOG, LogPosition, WriteAheadLog
 
 SECONDS = 5.0  # between two looks at the address
 PATIENCE = 20.0  # seconds after which a server with an earlier copy starts, although the storage does not answer
-EXTRAS = ("calibration.json",)  # files beside the segments that are copied as well
+EXTRA = "calibration.json"  # file beside the segments that is copied as well
+EXTRAS = re.compile(r"calibration-[0-9a-f]{12}\.json")  # the same of other matchers; only a listing tells their names
+LISTED_EVERY = 60.0  # seconds between two listings
 _ATTEMPTS = 5  # to read a log that grows meanwhile
 _DIGITS = 24  # of the hash of an address in the name of its copy
 
@@ -63,6 +68,7 @@ class IndexCopy:
         self._remote = RemoteFolder(address)
         self.folder = folder or _default_folder(address)
         self._seen: dict[str, FileState] = {}
+        self._listed, self._extras = float("-inf"), set[str]()
         _check_folder(self.folder, address)
 
     def update(self, wait: bool = False, *, anew: bool = False) -> None:
@@ -106,20 +112,32 @@ class IndexCopy:
             else:
                 self._copy_build(self._remote.read(MANIFEST))
                 self._seen[MANIFEST] = state
-        for name in EXTRAS:
+        self._list_extras()
+        for name in sorted(self._extras):
             try:
-                if (one := self._state(name)) != self._seen.get(name):
+                if (one := self._state(name)) != self._seen.get(name) or not (self.folder / name).exists():
                     write_file(self.folder / name, self._remote.read(name))
                     self._seen[name] = one
             except MissingFileError:
                 self._seen.pop(name, None)
                 (self.folder / name).unlink(missing_ok=True)
 
+    def _list_extras(self) -> None:
+        """Finds out now and then which calibrations there are; a storage that lists nothing has `EXTRA` only."""
+        if time.monotonic() - self._listed < LISTED_EVERY:
+            return
+        before = {path.name for path in self.folder.glob("calibration-*.json") if EXTRAS.fullmatch(path.name)}
+        listed = set[str]()
+        if not self._remote.address.startswith(("http://", "https://")):  # their listings ask for each file
+            with suppress(RemoteError, MissingFileError):
+                listed = set(filter(EXTRAS.fullmatch, self._remote.files()))
+        self._extras, self._listed = {EXTRA} | before | listed, time.monotonic()
+
     def _state(self, name: str) -> FileState:
         try:
             return self._remote.state(name)
         except MissingFileError as error:
-            if name in EXTRAS:
+            if name in self._extras:
                 raise
             raise FolderError(
                 f"{shown(self._remote.address)} has no {name}: it is not an index of `keras-retrieval index`, or it is "

@@ -6,13 +6,14 @@ changes; a folder at an address that has changed gets another copy.
 
 import atexit
 import hashlib
+import json
 import logging
 import os
 import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
@@ -32,6 +33,7 @@ log = logging.getLogger("keras_retrieval")
 KEPT = 14 * 86_400.0
 """Seconds for which a copy is kept after it was last asked for."""
 
+_SIZES = ".sizes.json"  # file of a copy with the size of each file
 _DIGITS = 24  # of the hash of an address in the name of its folder
 _ATTEMPTS = 3  # at a file whose checksum differs
 
@@ -57,11 +59,11 @@ def local_copy(folder: RemoteFolder, sums: Mapping[str, str]) -> Path:
     place = _copies() / hashlib.sha256(folder.address.encode()).hexdigest()[:_DIGITS]
     copy = place / fingerprint(sorted(sums.items()))
     if copy.is_dir():
-        if all((copy / name).is_file() for name in sums):
+        if _is_whole(copy, sums):
             with suppress(OSError):
                 os.utime(copy)
             return copy
-        shutil.rmtree(copy, ignore_errors=True)  # of which a cleaner of caches has removed files
+        shutil.rmtree(copy, ignore_errors=True)  # of which a cleaner of caches has removed files, or one is cut off
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -72,6 +74,8 @@ def local_copy(folder: RemoteFolder, sums: Mapping[str, str]) -> Path:
     work = place / f".{secrets.token_hex(6)}.writing"
     try:
         fetch_files(folder, {name: (None, checksum) for name, checksum in sums.items()}, work)
+        sizes = {name: (work / name).stat().st_size for name in sums}
+        (work / _SIZES).write_text(json.dumps(sizes), encoding="utf-8")
         try:
             work.rename(copy)
         except OSError:
@@ -85,6 +89,15 @@ def local_copy(folder: RemoteFolder, sums: Mapping[str, str]) -> Path:
         shutil.rmtree(work, ignore_errors=True)
     _prune(place.parent)
     return copy
+
+
+def _is_whole(copy: Path, names: Iterable[str]) -> bool:
+    """Whether a copy has all files, each with the size that it had when its checksum was compared."""
+    try:
+        sizes = json.loads((copy / _SIZES).read_text(encoding="utf-8"))
+        return all((copy / name).stat().st_size == sizes[name] for name in names)
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def sealed_copy(folder: Path, *, kind: str, version: int) -> tuple[Path, dict[str, Any]]:

@@ -246,15 +246,20 @@ def test_an_address_is_checked_before_anything_is_asked(storage):
         index_to_serve("--index", "nothing://bucket/index")
 
 
-def test_a_calibration_is_copied_with_the_index(source, copy):
+@pytest.mark.parametrize("name", ["calibration.json", "calibration-0123456789ab.json"])
+def test_a_calibration_is_copied_with_the_index(source, copy, name, monkeypatch):
+    monkeypatch.setattr(copied_index, "LISTED_EVERY", 0.0)
     copy.update()
-    (source / "calibration.json").write_text("{}")
-    send(source)
-    copy.update()
-    assert (copy.folder / "calibration.json").read_text() == "{}"
-    BUCKET.remove(["calibration.json"])
-    copy.update()
-    assert not (copy.folder / "calibration.json").exists()
+    for text in ("{}", "[]"):
+        (source / name).write_text(text)
+        (source / "calibration-of-mine.json").write_text("{}")
+        send(source)
+        copy.update()
+        assert (copy.folder / name).read_text() == text
+    assert not (copy.folder / "calibration-of-mine.json").exists()
+    BUCKET.remove([name])
+    IndexCopy(ADDRESS, copy.folder).update()  # that of another process
+    assert not (copy.folder / name).exists()
 
 
 @pytest.mark.parametrize("damaged", ["rows.npy", "names.txt", "head.json"])

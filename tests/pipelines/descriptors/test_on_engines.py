@@ -48,7 +48,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "manifest.json"}
 
 
-@pytest.mark.parametrize("options", [{}, {"crops": "1,2"}])
+@pytest.mark.parametrize("options", [{}, {"crops": "1,2"}, {"batch_shapes": "buckets"}])
 def test_descriptors_of_a_cluster_are_those_of_one_process(cluster, small, photos, tmp_path, options):
     common = {"shard": 4, "runtime": "tensorflow", "precision": "float32", **options}
     here = extract(small, photos, tmp_path / "here", **common)

@@ -33,7 +33,7 @@ def faults(monkeypatch, tmp_path):
 
 
 def content(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("[!.]*") if path.is_file()}
 
 
 def test_a_copy_has_all_files_and_is_made_once(faults):
@@ -98,9 +98,21 @@ def test_without_a_cache_folder_copies_are_temporary(faults, monkeypatch):
     assert content(local_copy(FOLDER, SUMS)) == FILES
 
 
-def test_a_copy_of_which_files_were_removed_is_made_again(faults):
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("segment-1/log", Path.unlink),
+        ("segment-1/log", lambda path: path.write_bytes(b"lo")),
+        ("manifest.json", lambda path: path.write_bytes(b"")),
+        ("segment-1/rows.npy", lambda path: path.write_bytes(b"rows and more")),
+        (".sizes.json", Path.unlink),
+        (".sizes.json", lambda path: path.write_text("[")),
+        (".sizes.json", lambda path: path.write_text("[1]")),
+    ],
+)
+def test_a_copy_of_which_a_file_is_gone_or_cut_off_is_made_again(faults, name, spoil):
     copy = local_copy(FOLDER, SUMS)
-    (copy / "segment-1" / "log").unlink()
+    spoil(copy / name)
     assert local_copy(FOLDER, SUMS) == copy
     assert content(copy) == FILES
 
