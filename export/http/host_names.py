@@ -10,6 +10,8 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
+from keras_retrieval.pipelines.command.kinds import takes_addresses
+
 from keras_retrieval.errors import ArgumentError
 
 ANY = "*"
@@ -65,6 +67,7 @@ def is_loopback(host: str) -> bool:
     return host.lower() in LOOPBACK_NAMES if address is None else address.is_loopback
 
 
+@takes_addresses
 def host_to_allow(label: str, value: Any) -> None:
     """Checks an entry of the option --allow-host.
 

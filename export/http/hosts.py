@@ -2,9 +2,12 @@
 
 from typing import Any
 
+from keras_retrieval.pipelines.command.kinds import takes_addresses
+
 from keras_retrieval.errors import ArgumentError
 
 
+@takes_addresses
 def address_to_listen_on(label: str, value: Any) -> None:
     """Checks that a text can be the name or the address of this machine, without asking for it.
 

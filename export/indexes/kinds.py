@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_package
+from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_package, takes_addresses
 from keras_retrieval.pipelines.files.durable import FolderError, kind_of, read_manifest
 from keras_retrieval.pipelines.files.remote import address_of, check_address
 from keras_retrieval.pipelines.files.remote_errors import shown
@@ -20,6 +20,7 @@ COLUMNS = Reads("file", IndexFileNotFoundError)
 """The kind of an option that names a table of columns."""
 
 
+@takes_addresses
 def index_to_read(label: str, value: Any) -> None:
     """The kind of an option that names an index: a folder that `index` wrote, or the address of a collection.
 
@@ -44,6 +45,7 @@ def remote_index(place: str | Path) -> str | None:
     return None if is_milvus(place) else address_of(place)
 
 
+@takes_addresses
 def index_to_serve(label: str, value: Any) -> None:
     """The kind of an option that names an index to serve, which may be at an address; the storage is asked nothing.
 
@@ -76,6 +78,7 @@ def index_or_photos(label: str, value: Any) -> None:
         PHOTO_FOLDER(label, value)
 
 
+@takes_addresses
 def index_to_export(label: str, value: Any) -> None:
     """The kind of an option that names an index with one row per photo.
 
@@ -101,6 +104,7 @@ def require_no_crops(place: str, facts: Mapping[str, Any]) -> None:
         )
 
 
+@takes_addresses
 def index_to_write(label: str, value: Any) -> None:
     """The kind of an option that names an index to write: a folder, or the address of a collection.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from keras_retrieval.pipelines.command.kinds import takes_addresses
 from keras_retrieval.pipelines.localization.descriptors import (
     DescribedPhotos,
     described_photos,
@@ -56,6 +57,7 @@ def open_described(place: str) -> DescribedPhotos:
     return IndexedPhotos(open_index(place)) if is_index(place) else read_photo_descriptors(Path(place))
 
 
+@takes_addresses
 def index_or_described(label: str, value: Any) -> None:
     """The kind of the argument INDEX: an index, or a folder that `reconstruct` or `extract` wrote.
 

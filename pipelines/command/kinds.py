@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from keras_retrieval.errors import RetrievalError, missing_extra
 
-from ..files.remote import address_of, check_address, check_writable_address
+from ..files.remote import SCHEMES, address_of, check_address, check_writable_address
 from ..files.remote_errors import shown
 
 Kind = Callable[[str, Any], None]
@@ -49,10 +49,7 @@ class Reads:
         path, named = Path(value), _named(label, value)
         if address := address_of(path):
             if not self.addresses:
-                raise self.error(
-                    f"{_named(label, shown(address))} is an address, and this step reads files of this machine: "
-                    "copy them here first (extract reads photos at addresses)"
-                )
+                raise self.error(_not_read(label, address))
             check_address(label, path)
             return
         check_address(label, path)
@@ -114,6 +111,33 @@ class Writes:
             raise self.error(f"{named} cannot be written: {above} is a file, where a folder is needed")
         if not exists and not os.access(above, os.W_OK | os.X_OK):
             raise self.error(f"{named} cannot be written: no permission to write to {above}")
+
+
+def takes_addresses(kind: Kind) -> Kind:
+    """Marks a function that is the kind of an option which takes addresses of files too, or refuses them itself."""
+    kind.addresses = True  # type: ignore[attr-defined]
+    return kind
+
+
+def refuse_address(kind: Kind, label: str, value: Any) -> None:
+    """Refuses an address of files as the value of an option whose kind does not take any.
+
+    Otherwise pathlib would make s3:/BUCKET of s3://BUCKET, and the step a folder of the name "s3:".
+
+    Raises:
+        PathError: the value is an address, and the kind is neither marked with `takes_addresses` nor checks it itself.
+    """
+    if not hasattr(kind, "addresses") and isinstance(value, str | Path):
+        address = address_of(value)
+        if address and address.partition(":")[0] in SCHEMES:
+            raise PathError(_not_read(label, address))
+
+
+def _not_read(label: str, address: str) -> str:
+    return (
+        f"{_named(label, shown(address))} is an address, and this step reads files of this machine: copy them here "
+        "first (extract reads photos at addresses)"
+    )
 
 
 def checked_by_the_step(label: str, value: Any) -> None:

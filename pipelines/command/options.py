@@ -34,7 +34,7 @@ import typer
 
 from keras_retrieval.errors import ArgumentError
 
-from .kinds import Kind, Reads, Writes
+from .kinds import Kind, Reads, Writes, refuse_address
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -133,6 +133,7 @@ class Option:
         """
         if self.kind is not None and value is not None:
             for one in value if isinstance(value, list) else [value]:
+                refuse_address(self.kind, self.label(name), one)
                 self.kind(self.label(name), one)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_retrieval.ranking.rows import first_rows
 
+from ..command.kinds import takes_addresses
 from ..files.durable import FolderError, read_manifest, read_names
 from ..files.local_copy import sealed_copy
 from ..files.remote import check_address, named
@@ -21,6 +22,7 @@ _DEFAULTS: dict[str, Any] = {"mirror": False, "edges": "", "crops": []}
 """Values of options that manifests of older versions lack."""
 
 
+@takes_addresses
 def described_folder(label: str, value: Any) -> None:
     """The kind of an option that names a folder of descriptors, which may be at an address.
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from keras_retrieval.errors import ArgumentError
 
-from ..command.kinds import require_package
+from ..command.kinds import require_package, takes_addresses
 from ..command.options import Option, Options
 from .work import DASK, LOCAL, RAY, Engine
 
@@ -51,6 +51,7 @@ def parse_engine(label: str, value: str) -> Engine:
     )
 
 
+@takes_addresses
 def check_engine(label: str, value: Any) -> None:
     """The kind of the option `--engine`; raises ArgumentError for another value."""
     parse_engine(label, value)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from keras_retrieval.errors import ArgumentError, missing_extra
 
-from ..command.kinds import Reads, require_package
+from ..command.kinds import Reads, refuse_address, require_package
 from ..files.durable import kind_of
 from ..files.stored_path import normal
 from .formats import PhotoFolderError, photo_state
@@ -82,6 +82,7 @@ def check_edges(label: str, value: Any) -> None:
         return
     require_package("cv2", "OpenCV", "edges")
     if name == "structured":
+        refuse_address(check_edges, label, place)
         _require_model(place)
 
 

@@ -15,7 +15,7 @@ import pytest
 from keras_retrieval.pipelines.command.kinds import PathError, Reads, Writes, require_package
 from keras_retrieval.pipelines.command.options import declarations
 
-from keras_retrieval.errors import ArgumentError, MissingExtraError
+from keras_retrieval.errors import ArgumentError, MissingExtraError, RetrievalError
 from keras_retrieval.steps import STEPS, function_name, module_name
 from tests.helpers.step_faults import COMMANDS, faults, make_inputs, options_of
 
@@ -171,6 +171,28 @@ def test_every_path_of_an_option_has_a_kind(step):
     ]
     served = {"model"} if step in ("describe", "query") else set()  # the name of a model on the server
     assert set(without) == served
+
+
+TAKE_ADDRESSES = {
+    "app": {"host", "allow_host"}, "extract": {"photos", "output"}, "tuples": {"source", "descriptors"},
+    "evaluate": {"distractors"}, "localize": {"index"}, "index": {"descriptors"}, "update": {"add"},
+    "calibrate": {"local"}, "groups": {"local"}, "search": {"local"},
+    "serve": {"index", "local", "host", "allow_host"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_an_address_is_refused_by_every_option_that_takes_none(step, tmp_path, monkeypatch):
+    """Else a folder of the name "s3:" would be made, or "s3:/bucket does not exist" be said of a bucket."""
+    monkeypatch.chdir(tmp_path)
+    values = "s3://bucket/a", "gs://bucket/a.keras", "s3:/bucket/a.onnx", "https://host/a.csv", "memory://bucket/a.json"
+    free = TAKE_ADDRESSES.get(step, set()) | {"engine"}
+    for name, declared in declarations(options_of(step)).items():
+        if declared.kind is not None and name not in free:
+            for value in values:
+                with pytest.raises(RetrievalError, match="is an address"):
+                    declared.check_kind(name, value)
+    assert not list(tmp_path.iterdir())
 
 
 def _parts(hint):
