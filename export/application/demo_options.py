@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from keras_retrieval.pipelines.command.colmap import require_colmap
 from keras_retrieval.pipelines.command.kinds import Writes, require_package
 from keras_retrieval.pipelines.command.options import Argument, Option, Options
 from keras_retrieval.pipelines.files.durable import FolderError, check_outside
@@ -68,4 +69,4 @@ class DemoOptions(Options):
         require_package("tensorflow_serving", "tensorflow-serving-api", "serving")
         require_package("grpc_health", "grpcio-health-checking", "serving")
         if self.trains:
-            require_package("pycolmap", "COLMAP", "sfm")
+            require_colmap()

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from keras_retrieval.pipelines.command.kinds import Writes, require_package
+from keras_retrieval.pipelines.command.colmap import require_colmap
+from keras_retrieval.pipelines.command.kinds import Writes
 from keras_retrieval.pipelines.command.options import Argument, Option
 from keras_retrieval.pipelines.files.durable import FolderError
 from keras_retrieval.pipelines.networks.custom_layers import CustomLayers
@@ -96,7 +97,7 @@ class AppOptions(CustomLayers, RuntimeOption, IntakeOptions, AccessOptions):
         """
         super().check_packages()
         if self.train:
-            require_package("pycolmap", "COLMAP", "sfm")
+            require_colmap()
 
     @property
     def intake(self) -> IntakeOptions:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from keras_retrieval.pipelines.command.kinds import require_package
+from keras_retrieval.pipelines.command.colmap import require_colmap
 from keras_retrieval.pipelines.local_features.matchers import MUTUAL, matcher_identity, open_matcher
 from keras_retrieval.pipelines.training_tuples.data import Tuples
 from keras_retrieval.pipelines.training_tuples.file import read_tuples
@@ -85,7 +85,7 @@ def _local_features(options: CalibrateOptions) -> FeatureSource | None:
         return None
     local = local_features_if_any(options.index, options.local)
     if local is not None:
-        require_package("pycolmap", "COLMAP", "sfm")
+        require_colmap()
     elif options.matcher != MUTUAL:
         raise ArgumentError(
             f"--matcher matches local features, which {options.index} does not have: extract them with --local xfeat "

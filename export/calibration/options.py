@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from keras_retrieval.pipelines.command.colmap import require_colmap
 from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_package
 from keras_retrieval.pipelines.command.options import Argument, Option, Options
 from keras_retrieval.pipelines.descriptors.folder import described_folder
@@ -89,7 +90,7 @@ class CalibrateOptions(Options):
         """
         require_package("sklearn", "scikit-learn", "calibrate")
         if self.local is not None:
-            require_package("pycolmap", "COLMAP", "sfm")
+            require_colmap()
 
     def check(self) -> None:
         """Checks ranges, and that there is a place for the calibration.

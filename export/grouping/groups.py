@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from keras_retrieval.pipelines.command.kinds import require_package
+from keras_retrieval.pipelines.command.colmap import require_colmap
 from keras_retrieval.pipelines.command.options import takes
 from keras_retrieval.pipelines.files.durable import check_outside, write_file
 
@@ -112,7 +112,7 @@ def _local_features(options: GroupsOptions, place: str, answers: Answers) -> Fea
         return None
     local = local_features_if_any(place, options.local)
     if local is not None:
-        require_package("pycolmap", "COLMAP", "sfm")
+        require_colmap()
     return local
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_package
+from keras_retrieval.pipelines.command.colmap import require_colmap
+from keras_retrieval.pipelines.command.kinds import Reads, Writes
 from keras_retrieval.pipelines.command.options import Argument, Option
 from keras_retrieval.pipelines.descriptors.folder import described_folder
 from keras_retrieval.pipelines.engines.options import EngineOptions
@@ -86,7 +87,7 @@ class GroupsOptions(CustomLayers, RuntimeOption, EngineOptions):
         """
         super().check_packages()
         if self.local is not None:
-            require_package("pycolmap", "COLMAP", "sfm")
+            require_colmap()
 
     def check(self) -> None:
         """Checks ranges, and that a folder of photos is given together with --like.

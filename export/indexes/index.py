@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from keras_retrieval.pipelines.command.options import takes
+from keras_retrieval.pipelines.files.remote_errors import shown
 from keras_retrieval.pipelines.files.stopping import reporting_stop
 from keras_retrieval.pipelines.local_features.folder import local_features_of
 
+from ..folder_index.index_at_address import index_at_address
 from ..folder_index.writer import check_output, write_index
 from ..index_contract.column_table import parse_types
 from ..index_contract.index_settings import EXACT_BELOW, IndexSettings
@@ -18,6 +20,7 @@ from ..index_contract.photos_to_index import PhotosToIndex
 from ..milvus_index.address import is_milvus
 from .descriptor_input import photos_from_descriptors
 from .index_options import IndexOptions
+from .kinds import remote_index
 from .local_store import add_local_features, drop_local_features
 
 ADVICE = 'ScaNN makes searches faster: pip install "keras-retrieval[index]"'
@@ -39,7 +42,7 @@ def index(options: IndexOptions) -> str | Path:
     Local features of the photos (`extract --local`) are taken over into an index folder, for `search --verify`.
 
     Returns:
-        OUTPUT: the path of the index folder, or the address of the Milvus collection.
+        OUTPUT: the path of the index folder, also of one at an address, or the address of the Milvus collection.
 
     Raises:
         ArgumentError: an option is out of range, also for the number of photos (--leaves) or the dimensions of the
@@ -51,12 +54,23 @@ def index(options: IndexOptions) -> str | Path:
         IndexBusyError: another process is writing to the index folder or rebuilding it.
         MilvusError, MilvusConnectionError: the Milvus server cannot be reached, or reports an error.
         MissingExtraError: ScaNN or Milvus' client is needed but not installed.
+        RemoteError: the storage of the address OUTPUT does not answer, or refuses.
         DiskSpaceError: the disk is full; an existing index is unchanged, and nothing else is left.
     """
-    output, settings = options.output, options.settings()
-    milvus = is_milvus(output)
-    if not milvus:
+    output, address = options.output, remote_index(options.output)
+    if address:
+        with index_at_address(address, may_replace=options.replace) as folder:
+            _build(options, folder, shown(address))
+        return Path(output)
+    if not is_milvus(output):
         check_output(Path(output), may_replace=options.replace)
+    _build(options, Path(output), output)
+    return output if is_milvus(output) else Path(output)
+
+
+def _build(options: IndexOptions, folder: Path, label: str) -> None:
+    """Builds the index in a folder that may be written, or a collection, and prints `label` and the figures."""
+    output, settings, milvus = options.output, options.settings(), is_milvus(options.output)
     photos, facts = photos_from_descriptors(
         Path(options.descriptors), options.columns, options.dim, parse_types(options.types)
     )
@@ -72,10 +86,10 @@ def index(options: IndexOptions) -> str | Path:
         label, configuration = str(opened.address), opened.facts["configuration"]
         opened.close()
     else:
-        local, folder = local_features_of(Path(options.descriptors)), Path(output)
+        local = local_features_of(Path(options.descriptors))
         kept = "is as before" if folder.exists() else "was not written"
-        with reporting_stop(lambda: f"keras-retrieval index: stopped: {output} {kept}"):
-            label, configuration = str(output), write_index(folder, photos, facts, settings)["configuration"]
+        with reporting_stop(lambda: f"keras-retrieval index: stopped: {label} {kept}"):
+            configuration = write_index(folder, photos, facts, settings)["configuration"]
             if local is None:
                 drop_local_features(folder)
             else:
@@ -83,7 +97,6 @@ def index(options: IndexOptions) -> str | Path:
     _print(label, photos, configuration, time.monotonic() - started)
     if not milvus and local is not None:
         print(f"{label}: local features of {features.count:,} photos, {features.bytes_per_photo:,} bytes each")
-    return output if milvus else Path(output)
 
 
 def _lacks_scann(settings: IndexSettings, photos: int) -> bool:

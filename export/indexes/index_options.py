@@ -23,7 +23,9 @@ class IndexOptions(IndexSettings):
     output: Annotated[
         str,
         Argument(
-            "Index folder to write, or a collection milvus://HOST:19530/COLLECTION (extra milvus).", kind=index_to_write
+            "Index folder to write, also at an address such as s3://BUCKET/INDEX (extra cloud), or a collection "
+            "milvus://HOST:19530/COLLECTION (extra milvus).",
+            kind=index_to_write,
         ),
     ] = field(kw_only=False)
     columns: Annotated[

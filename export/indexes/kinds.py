@@ -106,7 +106,7 @@ def require_no_crops(place: str, facts: Mapping[str, Any]) -> None:
 
 @takes_addresses
 def index_to_write(label: str, value: Any) -> None:
-    """The kind of an option that names an index to write: a folder, or the address of a collection.
+    """The kind of an option that names an index to write: a folder, also at an address, or that of a collection.
 
     Raises:
         FolderError: the path is a file, or cannot be written.
@@ -116,7 +116,7 @@ def index_to_write(label: str, value: Any) -> None:
     if is_milvus(value):
         _check_address(value)
     else:
-        Writes("folder", FolderError)(label, value)
+        Writes("folder", FolderError, addresses=True)(label, value)
 
 
 def _check_address(place: str) -> None:

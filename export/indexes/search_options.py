@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_package
+from keras_retrieval.pipelines.command.colmap import require_colmap
+from keras_retrieval.pipelines.command.kinds import Reads, Writes
 from keras_retrieval.pipelines.command.options import Argument, Option
 from keras_retrieval.pipelines.descriptors.folder import described_folder
 from keras_retrieval.pipelines.files.durable import FolderError
@@ -98,7 +99,7 @@ class SearchOptions(CustomLayers, RuntimeOption, ObjectOptions):
         """
         super().check_packages()
         if self.verify:
-            require_package("pycolmap", "COLMAP", "sfm")
+            require_colmap()
 
     def check(self) -> None:
         """Checks the range of each option, and that --rerank is not combined with --where or --exact.

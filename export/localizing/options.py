@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from keras_retrieval.pipelines.command.kinds import Reads, require_package
-from keras_retrieval.pipelines.command.options import Argument, Option, Options
+from keras_retrieval.pipelines.command.colmap import ColmapOptions
+from keras_retrieval.pipelines.command.kinds import Reads
+from keras_retrieval.pipelines.command.options import Argument, Option
 from keras_retrieval.pipelines.localization.cameras import AUTO, CAMERA_HELP, check_camera
 from keras_retrieval.pipelines.localization.errors import LocalizationError
 from keras_retrieval.pipelines.localization.results import check_output
@@ -22,7 +23,7 @@ from .described import index_or_described
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalizeOptions(CustomLayers, RuntimeOption, Options):
+class LocalizeOptions(ColmapOptions, CustomLayers, RuntimeOption):
     """The options of the command `keras-retrieval localize`."""
 
     index: Annotated[
@@ -94,15 +95,6 @@ class LocalizeOptions(CustomLayers, RuntimeOption, Options):
     ] = None
     accept_truncated: Annotated[bool, Option(ACCEPT_TRUNCATED_HELP)] = False
     seed: Annotated[int, Option("Random seed of COLMAP's RANSAC.", at_least=0, at_most=MAX_SEED)] = 0
-
-    def check_packages(self) -> None:
-        """Checks that COLMAP is installed.
-
-        Raises:
-            MissingExtraError: pycolmap, or the runtime that is named, is not installed.
-        """
-        super().check_packages()
-        require_package("pycolmap", "COLMAP", "sfm")
 
     def check(self) -> None:
         """Checks the range of every option, and that there is a query.

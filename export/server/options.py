@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+from keras_retrieval.pipelines.command.colmap import require_colmap
 from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_package
 from keras_retrieval.pipelines.command.options import Argument, Option
 from keras_retrieval.pipelines.descriptors.folder import described_folder
@@ -165,7 +166,7 @@ class ServeOptions(AccessOptions):
         """
         check_packages()
         if self.verify:
-            require_package("pycolmap", "COLMAP", "sfm")
+            require_colmap()
 
     def check(self) -> None:
         """Checks ranges and --base-path, and that --photos and --verify are given only together with --index.

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from ..command.kinds import Writes, require_package
+from ..command.colmap import ColmapOptions
+from ..command.kinds import Writes
 from ..command.options import Argument, Option
 from ..files.durable import FolderError
 from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
@@ -14,7 +15,7 @@ from ..sfm.options import MAX_SEED
 
 
 @dataclass(frozen=True, kw_only=True)
-class CleanOptions(IntakeOptions, ObjectOptions):
+class CleanOptions(ColmapOptions, IntakeOptions, ObjectOptions):
     """The options of the step `clean`, which removes unrelated photos from folders of landmarks."""
 
     photos: Annotated[Path, Argument("Folder with one sub-folder of photos for each landmark.", kind=PHOTO_FOLDER)] = (
@@ -52,11 +53,3 @@ class CleanOptions(IntakeOptions, ObjectOptions):
         Option("Longest side, in pixels, to which photos are reduced to detect features.", at_least=1, resumed=True),
     ] = 1024
     seed: Annotated[int, Option("Random seed of RANSAC.", at_least=0, at_most=MAX_SEED)] = 0
-
-    def check_packages(self) -> None:
-        """Checks that COLMAP is installed.
-
-        Raises:
-            MissingExtraError: pycolmap is not installed.
-        """
-        require_package("pycolmap", "COLMAP", "sfm")

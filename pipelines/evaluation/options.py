@@ -7,7 +7,8 @@ from typing import Annotated
 from keras_retrieval.errors import ArgumentError
 from keras_retrieval.ranking.methods import describe_methods, parse
 
-from ..command.kinds import Reads, Writes, require_package
+from ..command.colmap import require_colmap
+from ..command.kinds import Reads, Writes
 from ..command.options import Argument, Option
 from ..descriptors.options import DescriptionOptions, ExtractOptions
 from ..engines.options import EngineOptions
@@ -144,7 +145,7 @@ class EvaluateOptions(DescriptionOptions, RuntimeOption, EngineOptions, IntakeOp
         """
         super().check_packages()
         if self.bow or self.verify:
-            require_package("pycolmap", "COLMAP", "sfm")
+            require_colmap()
         if self.verify and not self.bow:
             check_extractor("--local", self.local)
             check_matcher("--matcher", self.matcher)

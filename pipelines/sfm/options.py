@@ -6,7 +6,8 @@ from typing import Annotated
 
 from keras_retrieval.errors import ArgumentError
 
-from ..command.kinds import Reads, Writes, require_package
+from ..command.colmap import ColmapOptions
+from ..command.kinds import Reads, Writes
 from ..command.options import Argument, Option
 from ..engines.options import EngineOptions
 from ..files.durable import FolderError
@@ -30,7 +31,7 @@ MAX_SEED = 2**31 - 1  # the largest seed that COLMAP accepts; it reads -1 as a n
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReconstructOptions(EngineOptions, CustomLayers, RuntimeOption, IntakeOptions, NearOptions):
+class ReconstructOptions(ColmapOptions, EngineOptions, CustomLayers, RuntimeOption, IntakeOptions, NearOptions):
     """Options of the command `keras-retrieval reconstruct`."""
 
     photos: Annotated[
@@ -143,15 +144,6 @@ class ReconstructOptions(EngineOptions, CustomLayers, RuntimeOption, IntakeOptio
             object.__setattr__(self, "features", str(Path(self.features).resolve()))
         if self.feature_count is None:
             object.__setattr__(self, "feature_count", COUNTS[self.features == SIFT])
-
-    def check_packages(self) -> None:
-        """Checks that COLMAP is installed.
-
-        Raises:
-            MissingExtraError: pycolmap, or the runtime that is named, is not installed.
-        """
-        super().check_packages()
-        require_package("pycolmap", "COLMAP", "sfm")
 
     def check(self) -> None:
         """Checks the range of every option, and that the file `vocabulary` exists if it is given.

@@ -1,10 +1,13 @@
 """Descriptors at addresses: indexed, added, and read by the steps of pipelines as those of a folder are."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from keras_retrieval.pipelines.files.durable import FolderError
-from keras_retrieval.pipelines.files.remote import RemoteFolder
+from keras_retrieval.pipelines.files.remote import RemoteError, RemoteFolder
 
+from export.folder_index.copied_index import CopiedIndex
 from export.indexes.index import index
 from export.indexes.open_index import open_index
 from export.indexes.update import update
@@ -63,6 +66,61 @@ def test_a_folder_that_is_replaced_while_it_is_copied_is_copied_as_it_is_then(fa
     assert replaced
     np.testing.assert_array_equal(opened.search(-ROWS[:1], 1)[0].names, ["0.jpg"])
     opened.close()
+
+
+INDEX = "faulty://bucket/index"
+
+
+def stored():
+    return set(RemoteFolder(INDEX).files(required=False))
+
+
+def served(tmp_path):
+    copy = CopiedIndex(INDEX, tmp_path / "copy", seconds=60.0)
+    try:
+        return [hits[0] for hits in numbers(copy.search(ROWS, 1))]
+    finally:
+        copy.close()
+
+
+def test_an_index_is_written_to_an_address_and_replaced_there(faults, tmp_path, capsys):
+    assert index(PLACE, INDEX, exact=True) == Path(INDEX)
+    assert f"{INDEX}: 20 photos" in capsys.readouterr().out
+    assert served(tmp_path)[:20] == list(range(20))
+    RemoteFolder(INDEX).write("calibration.json", b"{}")
+    with pytest.raises(FolderError, match=rf"^{INDEX} exists already: name another place, or give --replace"):
+        index(PLACE, INDEX, exact=True)
+    index("faulty://bucket/more", INDEX, exact=True, replace=True)
+    assert {name.split("/")[0] for name in stored()} == {"manifest.json", "segment-000002", "calibration.json"}
+    assert served(tmp_path)[20:] == list(range(20, 30))
+
+
+@pytest.mark.parametrize("refused", ["names.txt", "manifest.json"])
+def test_an_index_that_is_not_sent_whole_is_not_there_or_as_before(faults, tmp_path, monkeypatch, refused):
+    faults.every = 0
+    index(PLACE, INDEX, exact=True)
+    before = served(tmp_path)
+
+    def met(request, path):
+        if path.startswith("/bucket/index/") and path.endswith(refused) and request not in ("read", "info"):
+            raise PermissionError("no access any more")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(faults, "met", met)
+        with pytest.raises(RemoteError):
+            index("faulty://bucket/more", INDEX, exact=True, replace=True)
+    assert served(tmp_path) == before
+    index("faulty://bucket/more", INDEX, exact=True, replace=True)
+    assert len({name.split("/")[0] for name in stored()}) == 2
+    assert served(tmp_path)[20:] == list(range(20, 30))
+
+
+@pytest.mark.parametrize(("name", "content"), [("thesis.txt", b""), ("manifest.json", b"{}"), ("manifest.json", b"[")])
+def test_an_address_with_something_else_is_left_alone(faults, name, content):
+    RemoteFolder(INDEX).write(name, content)
+    with pytest.raises(FolderError, match=rf"{INDEX} is not an index and will not be replaced \(it contains {name}\)"):
+        index(PLACE, INDEX, replace=True)
+    assert stored() == {name}
 
 
 @pytest.mark.parametrize("place", ["faulty://bucket/nothing", "faulty://bucket"])

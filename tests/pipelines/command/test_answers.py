@@ -175,7 +175,7 @@ def test_every_path_of_an_option_has_a_kind(step):
 
 TAKE_ADDRESSES = {
     "app": {"host", "allow_host"}, "extract": {"photos", "output"}, "tuples": {"source", "descriptors"},
-    "evaluate": {"distractors"}, "localize": {"index"}, "index": {"descriptors"}, "update": {"add"},
+    "evaluate": {"distractors"}, "localize": {"index"}, "index": {"descriptors", "output"}, "update": {"add"},
     "calibrate": {"local"}, "groups": {"local"}, "search": {"local"},
     "serve": {"index", "local", "host", "allow_host"},
 }  # fmt: skip
