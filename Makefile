@@ -76,14 +76,11 @@ test-tensorflow: $(VENV)/.dev
 coverage: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-fail-under=99 tests/keras_retrieval tests/pipelines/networks
 
-# Tests compile many small programs once each, which processes do not share: less optimization makes them a fifth faster.
-XLA_FAST_COMPILE = --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
-
 # The test files with a marker: collecting the others imports what these do not need.
 marked = $$(grep -rlF mark.$(1) tests --include="test_*.py")
 
 test-jax: $(VENV)/.dev
-	KERAS_BACKEND=jax JAX_NUM_CPU_DEVICES=2 XLA_FLAGS="$(XLA_FAST_COMPILE)" $(BIN)/python -m pytest $(PARALLEL) -m backend $(call marked,backend)
+	KERAS_BACKEND=jax JAX_NUM_CPU_DEVICES=2 $(BIN)/python -m pytest $(PARALLEL) -m backend $(call marked,backend)
 
 # The kernels that TensorFlow takes on processors without AVX-512.
 test-kernels: $(VENV)/.dev

@@ -1,15 +1,26 @@
 """Fixtures that find the real photos, and skip tests that need them with a reason if they are absent."""
 
+import gc
 import os
 from pathlib import Path
 
-# Before numpy is imported: its threads wait for each other in a loop, which takes several times the CPU where as many
-# processes of tests run as there are cores. Child processes inherit it.
+# Before numpy and TensorFlow are imported; child processes inherit it. As many processes of tests run as there are
+# cores, and threads of numpy and TensorFlow wait for each other in a loop. Tests compile many small programs that run
+# once or twice, so that less optimization takes a tenth off their time.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_collection_finish() -> None:
+    """Spares Python most searches for cycles in objects that stay: a process of tests has millions of them."""
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture(scope="session")

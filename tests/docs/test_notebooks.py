@@ -16,7 +16,7 @@ execute = pytest.importorskip("docs.notebooks.execute")
 # Values with which a notebook takes seconds.
 SMALL = {
     "search-your-photos": {"MODEL": "small.keras"},
-    "train-on-synthetic-photos": {"BUILDINGS": 5, "VIEWS": 8, "SIZE": 400, "EPOCHS": 1, "QUERIES": 8, "NEGATIVES": 2},
+    "train-on-synthetic-photos": {"BUILDINGS": 5, "VIEWS": 6, "SIZE": 400, "EPOCHS": 1, "QUERIES": 6, "NEGATIVES": 2},
 }
 LARGEST = 400_000  # bytes
 

@@ -124,6 +124,7 @@ def test_saved_model_gives_the_same(name, tmp_path):
     np.testing.assert_array_equal(numpy(run(model, x)), numpy(run(loaded, x)))
 
 
+@pytest.mark.skipif(jax, reason="Keras casts the tensors of all backends alike")
 @pytest.mark.kernels
 @rows
 def test_mixed_bfloat16(name):
@@ -215,12 +216,12 @@ def test_padding_has_no_gradient(name):
     assert np.abs(dx[~mask]).max() == 0
 
 
+@pytest.mark.skipif(jax, reason="a program for each size takes JAX a second, and padded maps have several sizes, too")
 @any_size_rows
 def test_any_size_of_map(name):
     layer, x = make(name)
     model = functional(layer, x)
-    # A program for each size takes JAX a second.
-    for size in ((1, 1), (7, 40)) if jax else ((1, 1), (2, 2), (1, 4), (3, 1), (7, 40)):
+    for size in ((1, 1), (2, 2), (1, 4), (3, 1), (7, 40)):
         small = np.random.default_rng(0).gamma(0.5, 2.0, (2, *size, 8)).astype("float32")
         y = numpy(call(layer, small))
         assert np.isfinite(y).all()
@@ -244,7 +245,7 @@ def golden(shared):
     return np.load(shared / "goldens" / "reference_layers.npz")
 
 
-@pytest.mark.parametrize("k", range(8))
+@pytest.mark.parametrize("k", range(0, 8, 4 if jax else 1))
 def test_poolings_equal_the_published_code(golden, k):
     x, p = golden[f"pool{k}_x"], float(golden[f"pool{k}_p"])
     gemmp = layers.GeM(per_channel=True)
@@ -265,7 +266,7 @@ def test_poolings_equal_the_published_code(golden, k):
         np.testing.assert_allclose(numpy(y), expected, atol=1e-5, rtol=0, err_msg=what)
 
 
-@pytest.mark.parametrize("k", range(8))
+@pytest.mark.parametrize("k", range(0, 8, 4 if jax else 1))
 def test_regional_pooling_equals_the_published_code(golden, k):
     x = golden[f"pool{k}_x"]
     layer = layers.RegionalPooling(layers.GeM(float(golden[f"pool{k}_p"])), whitening=layers.Whitening())

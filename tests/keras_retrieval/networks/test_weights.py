@@ -371,14 +371,21 @@ def test_keras_3(suffix, whole, named, mobile, tmp_path):
     close(load(path, "mobilenetv3small"), descriptor, 1e-6)
 
 
-@pytest.mark.parametrize("suffix", [".h5", ".weights.h5", ".keras"])
-def test_layers_that_keras_named_in_another_process(suffix, tmp_path):
-    for _ in range(2):  # the last LayerNormalization is named by a counter
+@pytest.fixture(scope="module")
+def second_convnext():
+    """The second of its kind in a process, whose last LayerNormalization is named by a counter, and its descriptor."""
+    for _ in range(2):
         model = keras_retrieval.build("convnexttiny_mac", weights=None)
     trunk = randomized(model.get_layer("convnexttiny"))
+    return trunk, described(model)
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".weights.h5", ".keras"])
+def test_layers_that_keras_named_in_another_process(suffix, second_convnext, tmp_path):
+    trunk, descriptor = second_convnext
     path = tmp_path / f"net{suffix}"
     trunk.save_weights(path) if suffix == ".weights.h5" else trunk.save(path)
-    close(load(path, "convnexttiny"), described(model), 1e-6)
+    close(load(path, "convnexttiny"), descriptor, 1e-6)
 
 
 def test_a_user_network_around_a_trunk_of_keras_2_layout(tmp_path):

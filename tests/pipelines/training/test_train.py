@@ -300,12 +300,12 @@ def test_validation_of_one_object_is_none(folder, tmp_path, caplog):
     assert "no validation: all photos that are set aside may show one object" in caplog.text
 
 
-def test_three_kills_at_random_moments(tmp_path):
+def test_two_kills_at_random_moments(tmp_path):
     found = subprocess.run(
-        [sys.executable, "-m", "tests.helpers.interrupted_training", str(tmp_path), "3"], capture_output=True, text=True
+        [sys.executable, "-m", "tests.helpers.interrupted_training", str(tmp_path), "2"], capture_output=True, text=True
     )
     assert found.returncode == 0, found.stdout + found.stderr
-    assert "3 kills" in found.stdout
+    assert "2 kills" in found.stdout
 
 
 def test_a_run_goes_on_to_more_epochs_as_if_it_had_never_ended(folder):
