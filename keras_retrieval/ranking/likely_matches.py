@@ -14,7 +14,8 @@ from .nearest import nearest
 from .rows import Advance, Database, count_rows, gather
 
 NEIGHBOURS = 20  # the neighbour whose distance is the scale of a row
-SMALL = 5  # in a database of N rows at most the neighbour N / 5
+SMALL = 40  # in a database of N rows at most the neighbour N / 40
+SMALL_INDEX = 5  # for a calibration, which learns what the nearness means in its index, at most the neighbour N / 5
 NONE, SURE = 0.2, 0.4  # nearness, relative to the scales, at which the weight becomes 0 and 1
 SAME = 1e-5  # a row this near to a query is the query's own image
 _ROWS = 1024  # rows whose scales are computed at a time
@@ -25,11 +26,12 @@ class LikelyMatches:
     """Weights between 0 and 1 for pairs of images: 1 for likely matches, 0 for unlikely ones.
 
     Let d(x, y) = 1 - s be the distance of two descriptors with the inner product s, and the scale c(x) the distance of
-    x to its neighbour k among the other rows of the database, with k = 20, or N / 5 in a database of less than 100
-    rows. The nearness of two descriptors is r = 1 - 2 d(x, y) / (c(x) + c(y)). The weight is 0 up to r = 0.2, 1 from
-    r = 0.4 on, and linear in between. An image of which the database has no match has no neighbour much nearer than the
-    next ones, so that its weights are 0, whatever the similarities are. Scales are computed when they are first needed,
-    and kept.
+    x to its neighbour k among the other rows of the database, with k = 20, or N / 40 in a database of less than 800
+    rows, where the 20th neighbour is an image from anywhere in it. The nearness of two descriptors is r = 1 - 2 d(x, y)
+    / (c(x) + c(y)). The weight is 0 up to r = 0.2, 1 from r = 0.4 on, and linear in between. An image of which the
+    database has no match has no neighbour much nearer than the next ones, so that its weights are 0, whatever the
+    similarities are. Scales are computed when they are first needed, and kept. In a database of less than 80 rows, k is
+    1, and all weights are 0.
 
     Args:
         database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of arrays (n, D).
@@ -41,7 +43,7 @@ class LikelyMatches:
 
     def __init__(self, database: Database) -> None:
         self._database, self.size = database, count_rows(database)
-        self.neighbour = scale_neighbour(self.size)
+        self.neighbour = min(NEIGHBOURS, max(1, self.size // SMALL))
         self._scales = np.full(self.size, np.nan, np.float32)
 
     def of_queries(
@@ -165,8 +167,8 @@ class LikelyMatches:
 
 
 def scale_neighbour(size: int) -> int:
-    """Returns the k of the scales in a database of `size` rows; see `LikelyMatches`."""
-    return min(NEIGHBOURS, max(1, size // SMALL))
+    """Returns the k of the scales by which a calibration judges the neighbours of an index of `size` photos."""
+    return min(NEIGHBOURS, max(1, size // SMALL_INDEX))
 
 
 def nearness(similarities: np.ndarray, scales: np.ndarray, others: np.ndarray) -> np.ndarray:
