@@ -156,6 +156,7 @@ def compare_abuse(version: Path, files: list[bytes], seconds: float, turns: int)
                     honest(server, base, numbers, files, 5.0, abused, 0)  # warms up
                     continue
                 took, errors, memory = honest(server, base, numbers, files, seconds, abused, SWAPS)
+                print(dict(errors), flush=True)
                 add(
                     {
                         "beside": "abuse" if abused else "nothing",
@@ -166,7 +167,6 @@ def compare_abuse(version: Path, files: list[bytes], seconds: float, turns: int)
                         "largest memory of the server, MB": f"{memory:.0f}",
                     }
                 )
-                print(dict(errors), flush=True)
 
 
 def honest(
@@ -179,12 +179,12 @@ def honest(
     """
     took: list[float] = []
     errors: Counter[str] = Counter()
-    end = time.monotonic() + seconds
     rest = RestClient(server.rest)
     with (
         attack(server) if abused else _nothing(),
         RetrievalClient(server.grpc, model=NAME, retries=0, timeout=120) as client,
     ):
+        end = time.monotonic() + seconds  # after the start of the abuse, which takes a while
         ways: list[Callable[[list[bytes]], Any]] = [client.describe, rest.describe]
 
         def send(number: int) -> None:

@@ -42,19 +42,21 @@ def serve(options: ServeOptions) -> None:
                 return
             raise ServerConfigError(error.message) from None
         gc.freeze()  # exempts the present, permanent objects from garbage collection after a version is unloaded
-        names = ", ".join(server.core.models.names())
-        print(
-            f"serving {names}: gRPC at {options.host}:{server.port}, REST at {options.host}:{server.rest_port}",
-            flush=True,
-        )
-        if settings.index is not None:
-            scheme = "http" if settings.ssl is None else "https"
-            print(f"page: {scheme}://{address(options.host, server.rest_port)}{settings.base_path}/", flush=True)
-        stopped.wait()
-        print("stopping after the requests in progress", flush=True)
-        server.stop(options.grace_seconds)
-        if settings.index is not None:
-            settings.index.close()
+        try:
+            names = ", ".join(server.core.models.names())
+            print(
+                f"serving {names}: gRPC at {options.host}:{server.port}, REST at {options.host}:{server.rest_port}",
+                flush=True,
+            )
+            if settings.index is not None:
+                scheme = "http" if settings.ssl is None else "https"
+                print(f"page: {scheme}://{address(options.host, server.rest_port)}{settings.base_path}/", flush=True)
+            stopped.wait()
+            print("stopping after the requests in progress", flush=True)
+        finally:  # also if nobody reads the output any more
+            server.stop(options.grace_seconds)
+            if settings.index is not None:
+                settings.index.close()
 
 
 def _quiet() -> None:

@@ -1,6 +1,8 @@
 """The answers of a served model over gRPC and REST: predictions, classes, values, metadata, status, health, metrics."""
 
+import importlib
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -208,3 +210,30 @@ def test_a_second_server_on_the_port_is_refused(client, tmp_path):
     for taken in ({"port": client.port}, {"rest_port": client.rest_port}):
         with pytest.raises(OSError, match="cannot listen at"), serving({"toy": tmp_path / "toy"}, **taken):
             pass
+
+
+def test_a_server_whose_output_nobody_reads_is_stopped_in_order(monkeypatch, tmp_path):
+    stopped = []
+
+    class Fake:
+        port = rest_port = 1
+        core = SimpleNamespace(models=SimpleNamespace(names=lambda: ["m"]))
+
+        def __init__(self, *_):
+            pass
+
+        def stop(self, grace):
+            stopped.append(grace)
+
+    def unread(*_, **__):
+        raise BrokenPipeError
+
+    step = importlib.import_module("export.server.serve")
+    monkeypatch.setattr(step, "Server", Fake)
+    monkeypatch.setattr(step, "served_models", lambda *_: None)
+    monkeypatch.setattr(step, "_quiet", lambda: None)
+    monkeypatch.setattr(step.gc, "freeze", lambda: None)
+    monkeypatch.setattr(step, "print", unread, raising=False)
+    with pytest.raises(BrokenPipeError):
+        step.serve(tmp_path, grace_seconds=3)
+    assert stopped == [3]
