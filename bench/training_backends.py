@@ -33,7 +33,7 @@ CASTLE = ("castle_p30", "entry_p10", "fountain_p11")  # show one place
 
 
 def prepare(folder: Path, network: str) -> None:
-    """Writes the tuples of all photos with their folder as object, and the network."""
+    """Writes tuples, each photo with the next one of its folder, and the network."""
     from bench.photos import network as built
     from pipelines.networks.files import save_model
     from pipelines.training_tuples.data import Tuples
@@ -43,7 +43,8 @@ def prepare(folder: Path, network: str) -> None:
     names = sorted(path.relative_to(source).as_posix() for path in source.rglob("*.*") if path.parent != source)
     objects = sorted({name.split("/")[0] for name in names})
     cluster = np.array([objects.index(name.split("/")[0]) for name in names])
-    queries, positives = np.nonzero((cluster[:, None] == cluster) & ~np.eye(len(names), dtype=bool))
+    queries = np.flatnonzero(cluster[:-1] == cluster[1:])
+    positives = queries + 1
     place = [objects.index(name) for name in CASTLE if name in objects]
     links = np.array([(one, other) for one in place for other in place if one < other], np.int64).reshape(-1, 2)
     aside = [number for number in range(len(objects)) if number not in place][:SET_ASIDE]
@@ -125,7 +126,7 @@ def apart(one: Path, other: Path) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--network", default="alexnet_gem", help="name of the network")
-    parser.add_argument("--size", type=int, default=200, help="longest side of the photos, in pixels")
+    parser.add_argument("--size", type=int, default=160, help="longest side of the photos, in pixels")
     parser.add_argument("--steps", type=int, default=12, help="steps of an epoch")
     parser.add_argument("--run", type=Path, help="used for the processes: trains once, in this folder")
     parser.add_argument("--output", type=Path, help="used for the processes: folder of the run")
