@@ -213,7 +213,10 @@ def drop_local_features(index: Path) -> None:
 
 
 def _read(home: Path) -> list[dict[str, Any]]:
-    entries = read_json(home / _CONTENTS)
+    try:
+        entries = read_json(home / _CONTENTS)
+    except FolderError:
+        entries = None
     if not isinstance(entries, list) or not all(map(_is_entry, entries)):
         raise FolderError(f"{home / _CONTENTS} is damaged: index again")
     return entries

@@ -93,7 +93,10 @@ def open_features(folder: Path) -> StoredFeatures:
     features = [_array(path, expected) for path in sorted(folder.glob("features-*.npy"))]
     photos = [_array(path, PHOTO_RECORD) for path in sorted(folder.glob("photos-*.npy"))]
     counts = [int(some["features"].sum()) for some in photos]
-    if counts != [len(some) for some in features] or sum(map(len, photos)) != len(names):
+    sound = all(
+        (some["features"] >= 0).all() and (some["width"] > 0).all() and (some["height"] > 0).all() for some in photos
+    )
+    if not sound or counts != [len(some) for some in features] or sum(map(len, photos)) != len(names):
         raise FolderError(
             f"{folder}: its features are not those of its {len(names):,} photos: extract again with --replace"
         )

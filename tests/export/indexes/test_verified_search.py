@@ -153,7 +153,7 @@ def test_local_features_survive_compaction_and_replacement(copy):
 def test_a_damaged_list_of_the_features_is_named(tmp_path, content):
     (tmp_path / "local").mkdir()
     (tmp_path / "local" / "contents.json").write_text(content)
-    with pytest.raises(FolderError, match=r"contents\.json is damaged"):
+    with pytest.raises(FolderError, match=r"contents\.json is damaged: index again"):
         len(LocalStore(tmp_path))
 
 

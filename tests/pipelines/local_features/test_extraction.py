@@ -164,6 +164,13 @@ def test_features_inside_a_box():
 def test_a_damaged_folder_is_named(opened, weights, photos, tmp_path):
     folder = tmp_path / "local"
     extract_local_features(photos, names_of(photos), folder, LocalSettings(str(weights)))
+    sound = np.load(folder / "photos-00000.npy")
+    for part, wrong in {"features": (-1, sound["features"][:2].sum() + 1), "width": (0, 9), "height": (9, -9)}.items():
+        changed = sound.copy()
+        changed[part][:2] = wrong
+        np.save(folder / "photos-00000.npy", changed)
+        with pytest.raises(FolderError, match="its features are not those of its"):
+            open_features(folder)
     np.save(folder / "photos-00000.npy", np.zeros(2))
     with pytest.raises(FolderError, match=r"photos-00000\.npy contains float64"):
         open_features(folder)
