@@ -247,17 +247,17 @@ class Background:
             return replace(measured, state="failed")
         if not outcome.better:
             return replace(
-                measured, state="ready", message=f"{outcome.message} The page keeps the network that it has."
+                measured, state="ready", message=f"{outcome.message}. The page keeps the network that it has."
             )
-        self.training = replace(measured, message=f"{outcome.message} The photos are being described with it.")
+        self.training = replace(measured, message=f"{outcome.message}. The photos are being described with it.")
         self._complete = False
         self._collection.use_trained(outcome.network)
         self._update()
         if self._stopped.is_set():
             return self.training
         if self.problem:
-            return replace(measured, state="failed", message=f"{outcome.message} {self.problem}")
-        done = replace(measured, state="ready", message=f"{outcome.message} The page uses the trained network.")
+            return replace(measured, state="failed", message=f"{outcome.message}. {self.problem}")
+        done = replace(measured, state="ready", message=f"{outcome.message}. The page uses the trained network.")
         self._note(done)
         return done
 

@@ -196,7 +196,7 @@ def test_a_trained_network_is_used_if_it_is_better(tmp_path, running, monkeypatc
         assert (options.size, options.model) == (16, (tmp_path / "network.keras").resolve())
         assert options.work == tmp_path / "state" / "training"
         network = trained if before is not None else None
-        return Outcome(network, before, after, 10, 4, "Measured on 10 photos.")
+        return Outcome(network, before, after, 10, 4, "Measured on 10 photos")
 
     monkeypatch.setattr(backgrounds, "train_on_photos", train)
     collection, _, source = running(train=True)
@@ -204,7 +204,7 @@ def test_a_trained_network_is_used_if_it_is_better(tmp_path, running, monkeypatc
     training = source.status().training
     assert (training.before, training.after) == (before, after)
     assert training.state == ("failed" if before is None else "ready")
-    assert training.message.startswith("Measured on 10 photos.")
+    assert training.message.startswith("Measured on 10 photos" + ("" if before is None else ". The page "))
     if before is not None:
         reason = ", because the network was trained on all objects" if switched else ": .*tuples.npz.* does not exist"
         assert re.search(f"Results have no probabilities{reason}", training.message)
@@ -222,7 +222,7 @@ def test_a_trained_network_stays_and_is_not_trained_again(tmp_path, running, mon
 
     def train(*_):
         runs.append(1)
-        return Outcome(trained, 0.3, 0.5, 10, 4, "Measured on 10 photos.")
+        return Outcome(trained, 0.3, 0.5, 10, 4, "Measured on 10 photos")
 
     monkeypatch.setattr(backgrounds, "train_on_photos", train)
     collection, background, source = running(train=True)
