@@ -334,7 +334,7 @@ def made_network(work: Path) -> Path:
 def made_descriptors(model: Path, place: Path, output: Path) -> None:
     """Writes the folder that a run would leave, with one row in place of all."""
 
-    def described(sharded: Any, intake: Any, options: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    def described(sharded: Any, intake: Any, options: Any, sharing: Any) -> tuple[dict[str, Any], dict[str, str]]:
         sharded.start()
         sharded.unfinished([intake.photos])
         with sharded.commit(0) as folder:
