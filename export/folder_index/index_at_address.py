@@ -39,11 +39,12 @@ def index_at_address(address: str, *, may_replace: bool) -> Iterator[Path]:
         RemoteError: the storage does not answer, or refuses.
     """
     remote = RemoteFolder(address)
-    _check_free(remote, remote.files(required=False), may_replace)
+    present = remote.files(required=False)
+    _check_free(remote, present, may_replace)
     with tempfile.TemporaryDirectory(prefix="keras-retrieval-") as work:
         folder = Path(work) / "index"
         # The number of the new segment follows those at the address, of which servers may be making copies.
-        for segment in {found[1] for name in remote.files(required=False) if (found := _SEGMENT.fullmatch(name))}:
+        for segment in {found[1] for name in present if (found := _SEGMENT.fullmatch(name))}:
             (partial_of(folder) / segment).mkdir(parents=True)
         yield folder
         with waiting(f"sending the index to {shown(address)}"):
