@@ -43,7 +43,7 @@ class LikelyMatches:
 
     def __init__(self, database: Database) -> None:
         self._database, self.size = database, count_rows(database)
-        self.neighbour = min(NEIGHBOURS, max(1, self.size // SMALL))
+        self.neighbour = scale_neighbour(self.size, SMALL)
         self._scales = np.full(self.size, np.nan, np.float32)
 
     def of_queries(
@@ -166,9 +166,9 @@ class LikelyMatches:
         return max(1, shards[0].shape[1]) if len(shards) else 1
 
 
-def scale_neighbour(size: int) -> int:
-    """Returns the k of the scales by which a calibration judges the neighbours of an index of `size` photos."""
-    return min(NEIGHBOURS, max(1, size // SMALL_INDEX))
+def scale_neighbour(size: int, part: int = SMALL_INDEX) -> int:
+    """Returns the k of the scales in a database of `size` rows: 20, or size / part in a small one, at least 1."""
+    return min(NEIGHBOURS, max(1, size // part))
 
 
 def nearness(similarities: np.ndarray, scales: np.ndarray, others: np.ndarray) -> np.ndarray:
