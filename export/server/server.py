@@ -38,7 +38,8 @@ from .servable import Run
 from .served_photos import ServedPhotos
 
 logger = logging.getLogger(__name__)
-CPUS = cores()
+SEARCHES = cores()  # of indexes at once
+COMPUTATIONS = cores() + 2  # of networks at once: the two keep cores busy while the results of others are sent
 LARGEST_MESSAGE = 2**31 - 1
 REST_BYTES = 2**28
 UNZIPPED_BYTES = 100 * 2**20  # of a REST request, as in TensorFlow Serving
@@ -133,7 +134,7 @@ class Server:
     """
 
     def __init__(self, config: Any, settings: ServerSettings, stopped: threading.Event | None = None) -> None:
-        slots, metrics = [ComputeSlots(CPUS), ComputeSlots(CPUS)], Metrics()
+        slots, metrics = [ComputeSlots(COMPUTATIONS), ComputeSlots(SEARCHES)], Metrics()
         run = run_in_slot(slots[0])
         self._readiness: Readiness | None = None
         self._batcher = _batcher(settings, run, metrics)

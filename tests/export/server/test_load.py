@@ -153,7 +153,7 @@ def test_a_full_queue_is_unavailable(base, runs, gate):
 
 @pytest.mark.parametrize("batching", [None, BatchingParameters(max_batch_size=1, num_batch_threads=2)])
 def test_expired_requests_are_not_computed(base, runs, gate, monkeypatch, batching):
-    monkeypatch.setattr("export.server.server.CPUS", 2)
+    monkeypatch.setattr("export.server.server.COMPUTATIONS", 2)
     with serving({"toy": base}, batching=batching) as client, ThreadPoolExecutor(2) as pool:
         busy = [pool.submit(code_of, lambda: client.predict(X)) for _ in range(2)]
         wait_until(lambda: len(runs) == 2, "both computations have begun")
@@ -168,7 +168,7 @@ def test_expired_requests_are_not_computed(base, runs, gate, monkeypatch, batchi
 
 @pytest.mark.parametrize("batching", [None, BatchingParameters(max_batch_size=1, num_batch_threads=2)])
 def test_cancelled_requests_are_not_computed(base, runs, gate, monkeypatch, batching):
-    monkeypatch.setattr("export.server.server.CPUS", 2)
+    monkeypatch.setattr("export.server.server.COMPUTATIONS", 2)
     deadlines, init = [], Deadline.__init__
     monkeypatch.setattr(Deadline, "__init__", lambda self, *args: init(self, *args) or deadlines.append(self))
     with serving({"toy": base}, batching=batching) as client, ThreadPoolExecutor(2) as pool:
