@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO
 
-from . import library_logs
+from . import library_logs, standard_streams
 from .errors import RetrievalError, printable
 from .steps import STEPS, function_name, module_name
 
@@ -43,6 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
             it, 2 if its options cannot be parsed, and the error message (exit status 1) if the step failed or does not
             exist.
     """
+    standard_streams.open_closed()
     step, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if step in ("-h", "--help"):
         _show(_help())
@@ -70,8 +71,7 @@ def _show(text: str) -> None:
 
 def _end_without_output() -> None:
     """Ends as a command whose reader has closed the pipe, such as `head`: with the status of SIGPIPE, and quietly."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # type: ignore[union-attr]
+    standard_streams.drop_output()
     sys.exit(OUTPUT_CLOSED)
 
 

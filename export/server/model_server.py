@@ -21,6 +21,7 @@ from keras_retrieval.pipelines.files.child_process import clean_environment
 
 from keras_retrieval.errors import RetrievalError
 from keras_retrieval.library_logs import hide
+from keras_retrieval.standard_streams import open_closed
 
 from ..http.host_names import ANY
 from ..http.stop_signals import stop_signals
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: with the status 0 after `--version` and after a regular end, with 255 if the server did not start.
     """
+    open_closed()
     program = Path(sys.argv[0]).name if arguments is None else NAME
     if arguments is None:
         _prefer_the_real_one(program)

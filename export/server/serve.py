@@ -5,6 +5,8 @@ import logging
 
 from keras_retrieval.pipelines.command.options import takes
 
+from keras_retrieval.standard_streams import drop_output
+
 from ..http.hosts import address
 from ..http.stop_signals import stop_signals
 from ..indexes.open_index import follow_index
@@ -44,19 +46,23 @@ def serve(options: ServeOptions) -> None:
         gc.freeze()  # exempts the present, permanent objects from garbage collection after a version is unloaded
         try:
             names = ", ".join(server.core.models.names())
-            print(
-                f"serving {names}: gRPC at {options.host}:{server.port}, REST at {options.host}:{server.rest_port}",
-                flush=True,
-            )
+            _say(f"serving {names}: gRPC at {options.host}:{server.port}, REST at {options.host}:{server.rest_port}")
             if settings.index is not None:
                 scheme = "http" if settings.ssl is None else "https"
-                print(f"page: {scheme}://{address(options.host, server.rest_port)}{settings.base_path}/", flush=True)
+                _say(f"page: {scheme}://{address(options.host, server.rest_port)}{settings.base_path}/")
             stopped.wait()
-            print("stopping after the requests in progress", flush=True)
-        finally:  # also if nobody reads the output any more
+            _say("stopping after the requests in progress")
+        finally:
             server.stop(options.grace_seconds)
             if settings.index is not None:
                 settings.index.close()
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except OSError:  # a server goes on when nobody reads its output any more, or its log has no space
+        drop_output()
 
 
 def _quiet() -> None:

@@ -1,5 +1,6 @@
 """The answers of a served model over gRPC and REST: predictions, classes, values, metadata, status, health, metrics."""
 
+import contextlib
 import importlib
 import math
 from types import SimpleNamespace
@@ -212,8 +213,8 @@ def test_a_second_server_on_the_port_is_refused(client, tmp_path):
             pass
 
 
-def test_a_server_whose_output_nobody_reads_is_stopped_in_order(monkeypatch, tmp_path):
-    stopped = []
+def test_a_server_goes_on_when_nobody_reads_its_output(monkeypatch, tmp_path):
+    stopped, dropped, waited = [], [], []
 
     class Fake:
         port = rest_port = 1
@@ -229,11 +230,13 @@ def test_a_server_whose_output_nobody_reads_is_stopped_in_order(monkeypatch, tmp
         raise BrokenPipeError
 
     step = importlib.import_module("export.server.serve")
+    stop = SimpleNamespace(is_set=lambda: False, wait=lambda: waited.append(True))
     monkeypatch.setattr(step, "Server", Fake)
     monkeypatch.setattr(step, "served_models", lambda *_: None)
     monkeypatch.setattr(step, "_quiet", lambda: None)
     monkeypatch.setattr(step.gc, "freeze", lambda: None)
     monkeypatch.setattr(step, "print", unread, raising=False)
-    with pytest.raises(BrokenPipeError):
-        step.serve(tmp_path, grace_seconds=3)
-    assert stopped == [3]
+    monkeypatch.setattr(step, "drop_output", lambda: dropped.append(True))
+    monkeypatch.setattr(step, "stop_signals", lambda: contextlib.nullcontext(stop))
+    step.serve(tmp_path, grace_seconds=3)
+    assert (stopped, waited, dropped) == ([3], [True], [True, True])
