@@ -20,7 +20,7 @@ def open_closed() -> None:
     sys.stdin = sys.stdin or _stream(0, "r")
     sys.stdout = sys.stdout or _stream(1, "w")
     sys.stderr = sys.stderr or _stream(2, "w")
-    sys.__stdout__ = sys.__stdout__ or sys.stdout  # type: ignore[misc]
+    sys.__stdout__ = sys.__stdout__ or sys.stdout  # type: ignore[assignment, misc]
 
 
 def drop_output() -> None:
