@@ -8,6 +8,7 @@ from keras_retrieval.pipelines.command.colmap import require_colmap
 from keras_retrieval.pipelines.command.kinds import Writes, require_package
 from keras_retrieval.pipelines.command.options import Argument, Option, Options
 from keras_retrieval.pipelines.files.durable import FolderError, check_outside
+from keras_retrieval.pipelines.files.finished_folders import DEMO
 from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER
 
 from keras_retrieval.errors import ArgumentError
@@ -27,7 +28,7 @@ class DemoOptions(Options):
         Path,
         Option(
             "Folder for everything that the demo writes; an interrupted demo continues in it.",
-            kind=Writes("folder", FolderError),
+            kind=Writes("folder", FolderError, made=(DEMO,)),
         ),
     ] = Path("demo")
     train: Annotated[

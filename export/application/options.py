@@ -8,6 +8,7 @@ from keras_retrieval.pipelines.command.colmap import require_colmap
 from keras_retrieval.pipelines.command.kinds import Writes
 from keras_retrieval.pipelines.command.options import Argument, Option
 from keras_retrieval.pipelines.files.durable import FolderError
+from keras_retrieval.pipelines.files.finished_folders import COLLECTION
 from keras_retrieval.pipelines.networks.custom_layers import CustomLayers
 from keras_retrieval.pipelines.networks.precision import PRECISION_HELP, PRECISIONS
 from keras_retrieval.pipelines.photos.grid_crops import parse_levels
@@ -32,7 +33,7 @@ class AppOptions(CustomLayers, RuntimeOption, IntakeOptions, AccessOptions):
         Path | None,
         Option(
             "Folder for the index and all else that is remembered; in the user's cache folder if not given.",
-            kind=Writes("folder", FolderError),
+            kind=Writes("folder", FolderError, made=(COLLECTION,)),
         ),
     ] = None
     model: Annotated[

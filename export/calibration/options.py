@@ -9,6 +9,7 @@ from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_packa
 from keras_retrieval.pipelines.command.options import Argument, Option, Options
 from keras_retrieval.pipelines.descriptors.folder import described_folder
 from keras_retrieval.pipelines.files.durable import FolderError
+from keras_retrieval.pipelines.files.finished_folders import CALIBRATIONS
 from keras_retrieval.pipelines.local_features.matchers import MATCHER_HELP, MUTUAL, check_matcher
 from keras_retrieval.pipelines.training_tuples.data import TuplesError
 
@@ -41,7 +42,7 @@ class CalibrateOptions(Options):
         Option(
             f"File to write, for the option --calibration of other steps. By default INDEX/{FILE}, or another name "
             "with --matcher, which they find.",
-            kind=Writes("file", FolderError),
+            kind=Writes("file", FolderError, made=(CALIBRATIONS,)),
         ),
     ] = None
     local: Annotated[Path | None, Option(LOCAL_FEATURES_HELP, kind=described_folder)] = None
@@ -104,7 +105,7 @@ class CalibrateOptions(Options):
         if self.output is None and is_milvus(self.index):
             raise ArgumentError(f"{self.index} has no folder for a calibration: name a file with --output")
         if self.output is None:
-            Writes("file", FolderError)("calibration", str(Path(self.index) / FILE))
+            Writes("file", FolderError, made=(CALIBRATIONS,))("calibration", str(Path(self.index) / FILE))
         if self.local is not None and not self.verify:
             raise ArgumentError("--local is for the comparison of local features: leave --no-verify out")
         if self.matcher != MUTUAL and not self.verify:

@@ -10,6 +10,7 @@ from keras_retrieval.pipelines.command.options import Argument, Option
 from keras_retrieval.pipelines.descriptors.folder import described_folder
 from keras_retrieval.pipelines.engines.options import EngineOptions
 from keras_retrieval.pipelines.files.durable import MANIFEST, FolderError
+from keras_retrieval.pipelines.files.finished_folders import GROUPS
 from keras_retrieval.pipelines.networks.custom_layers import CustomLayers
 from keras_retrieval.pipelines.networks.kinds import NETWORK
 from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER
@@ -36,7 +37,10 @@ class GroupsOptions(CustomLayers, RuntimeOption, EngineOptions):
         ),
     ] = field(kw_only=False)
     output: Annotated[
-        Path, Argument("Folder to write; files of an earlier run are replaced.", kind=Writes("folder", FolderError))
+        Path,
+        Argument(
+            "Folder to write; files of an earlier run are replaced.", kind=Writes("folder", FolderError, made=(GROUPS,))
+        ),
     ] = field(kw_only=False)
     min_probability: Annotated[
         float,
@@ -108,7 +112,7 @@ class GroupsOptions(CustomLayers, RuntimeOption, EngineOptions):
                 "photos"
             )
         for name in (JSON, CSV, PAGE):
-            Writes("file", FolderError)("OUTPUT", str(self.output / name))
+            Writes("file", FolderError, made=(GROUPS,))("OUTPUT", str(self.output / name))
         if self.links:
             check_links(self.output)
         if self.model is not None and self.like is None:

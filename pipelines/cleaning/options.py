@@ -8,6 +8,7 @@ from ..command.colmap import ColmapOptions
 from ..command.kinds import Writes
 from ..command.options import Argument, Option
 from ..files.durable import FolderError
+from ..files.finished_folders import CLEANED
 from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
 from ..photos.object_options import ObjectOptions
 from ..sfm.clusters import LEAST_INLIERS
@@ -25,7 +26,7 @@ class CleanOptions(ColmapOptions, IntakeOptions, ObjectOptions):
         Path,
         Argument(
             "Folder to write the lists, the boxes, the page and COLMAP's files to; an existing one is continued.",
-            kind=Writes("folder", FolderError),
+            kind=Writes("folder", FolderError, made=(CLEANED,)),
         ),
     ] = field(kw_only=False)
     neighbours: Annotated[

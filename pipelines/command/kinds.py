@@ -14,12 +14,15 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from keras_retrieval.errors import RetrievalError, missing_extra
 
 from ..files.remote import SCHEMES, address_of, check_address, check_writable_address
 from ..files.remote_errors import shown
+
+if TYPE_CHECKING:
+    from ..files.finished_folders import FolderKind
 
 Kind = Callable[[str, Any], None]
 
@@ -74,16 +77,18 @@ class Writes:
         what: "file" or "folder".
         error: class of the error.
         addresses: whether the step also writes to addresses such as s3://BUCKET/FOLDER, which are not opened here.
+        made: kinds of folders without a complete manifest that the step makes, whose files it replaces.
     """
 
     what: Literal["file", "folder"]
     error: type[RetrievalError] = PathError
     addresses: bool = False
+    made: tuple["FolderKind", ...] = ()
 
     def __call__(self, label: str, value: Any) -> None:
         """Raises an error of the class `error` if the place has something of the other sort or is not writable.
 
-        A file of a folder with a manifest, such as that of an index, is never replaced by another file.
+        A file of a folder that another step made, such as an index, is never replaced; see `finished_folders`.
         """
         path, named = Path(value), _named(label, value)
         if address := address_of(path):
@@ -102,15 +107,20 @@ class Writes:
             raise self.error(f"{named} is a folder: name a file")
         if self.what == "folder" and exists and not folder:
             raise self.error(f"{named} is a file: name a folder")
-        if self.what == "file" and exists:
-            from ..files.durable import sealed_folder_of
-
-            if owner := sealed_folder_of(path):
-                raise self.error(f"{named} is part of {owner[0]}, which contains {owner[1]}: name another file")
+        self._check_owner(named, path)
         if blocked:
             raise self.error(f"{named} cannot be written: {above} is a file, where a folder is needed")
         if not exists and not os.access(above, os.W_OK | os.X_OK):
             raise self.error(f"{named} cannot be written: no permission to write to {above}")
+
+    def _check_owner(self, named: str, path: Path) -> None:
+        from ..files.finished_folders import other_contents, owner_of
+
+        if self.what == "folder":
+            if contents := other_contents(path, self.made):
+                raise self.error(f"{named} contains {contents}, of which a file would be replaced: name another folder")
+        elif owner := owner_of(path, self.made):
+            raise self.error(f"{named} is part of {owner[0]}, which contains {owner[1]}: name another file")
 
 
 def takes_addresses(kind: Kind) -> Kind:

@@ -10,6 +10,7 @@ from ..command.kinds import Writes
 from ..command.options import Argument, Option
 from ..engines.options import EngineOptions
 from ..files.durable import FolderError
+from ..files.finished_folders import COPIES
 from ..networks.kinds import NETWORK
 from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
 from ..runtimes.options import RuntimeOption
@@ -24,7 +25,10 @@ class DuplicatesOptions(RuntimeOption, EngineOptions, IntakeOptions):
     )
     output: Annotated[
         Path,
-        Option("Folder to write duplicates.json, left_out.json and index.html to.", kind=Writes("folder", FolderError)),
+        Option(
+            "Folder to write duplicates.json, left_out.json and index.html to.",
+            kind=Writes("folder", FolderError, made=(COPIES,)),
+        ),
     ] = Path("duplicates")
     near: Annotated[
         bool,

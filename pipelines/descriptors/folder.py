@@ -127,7 +127,7 @@ def _opened(folder: Path) -> tuple[Path, dict[str, Any]]:
 def _read(folder: Path, manifest: dict[str, Any]) -> tuple[list[np.ndarray], list[str]]:
     paths = [folder / name for name in sealed_shards(manifest)]
     shards = [read_rows(path) for path in paths]
-    names = read_names(folder / "names.txt")
+    names = read_names(folder / "names.txt", runs=bool(manifest["crops"]))
     if not shards or {shard.ndim for shard in shards} != {2} or len({shard.shape[1] for shard in shards}) != 1:
         shapes = ", ".join(dict.fromkeys(str(shard.shape[1:]) for shard in shards))
         raise FolderError(f"{folder}: its shards are not rows of one length ({shapes}): extract again with --replace")

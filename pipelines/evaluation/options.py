@@ -13,6 +13,7 @@ from ..command.options import Argument, Option
 from ..descriptors.options import DescriptionOptions, ExtractOptions
 from ..engines.options import EngineOptions
 from ..files.durable import FolderError
+from ..files.finished_folders import EVALUATION
 from ..local_features.extraction import LocalSettings
 from ..local_features.extractors import EXTRACTOR_HELP, XFEAT, check_extractor
 from ..local_features.features import STORAGES
@@ -52,7 +53,11 @@ class EvaluateOptions(DescriptionOptions, RuntimeOption, EngineOptions, IntakeOp
     ]
     photos: Annotated[Path, Option("Folder of the dataset's photos, in any sub-folders.", kind=PHOTO_FOLDER)]
     output: Annotated[
-        Path, Option("Folder to write descriptors, results.json and page.html to.", kind=Writes("folder", FolderError))
+        Path,
+        Option(
+            "Folder to write descriptors, results.json and page.html to.",
+            kind=Writes("folder", FolderError, made=(EVALUATION,)),
+        ),
     ]
     gnd: Annotated[
         Path | None,

@@ -27,7 +27,6 @@ from .remote import MissingFileError, named, remote_folder
 from .space import naming_full_disk
 
 MANIFEST = "manifest.json"
-_DEPTH = 4  # folders above a file that are looked at for a manifest
 _ENCODED = 1024  # states of files that are encoded at a time
 
 
@@ -96,14 +95,24 @@ def names_text(names: Sequence[str]) -> str:
     return "".join(json.dumps(name, ensure_ascii=False) + "\n" for name in names)
 
 
-def read_names(path: Path) -> list[str]:
+def read_names(path: Path, runs: bool = False) -> list[str]:
     """Reads the names in a file that `write_names` wrote.
 
+    Args:
+        path: the file.
+        runs: whether a name may be that of several successive lines, such as those of a photo's crops.
+
     Raises:
-        FolderError: the file is not UTF-8 text, does not end with a line break, or has a line that is not a JSON
-            string.
+        FolderError: the file is not UTF-8 text, does not end with a line break, has a line that is not a JSON string,
+            or repeats a name.
         OSError: the file cannot be read.
     """
+    names = _names_in(path)
+    _require_distinct(path, names, runs)
+    return names
+
+
+def _names_in(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -123,6 +132,22 @@ def read_names(path: Path) -> list[str]:
             raise FolderError(f"{path}, line {row}: not a name as a JSON string: {line[:80]!r}")
         names.append(name)
     return names
+
+
+def _require_distinct(path: Path, names: Sequence[str], runs: bool) -> None:
+    """Raises FolderError if a name is repeated, in `runs` other than in the lines directly after its first."""
+    if len(set(names)) == len(names):
+        return
+    lines: dict[str, int] = {}
+    for line, name in enumerate(names, start=1):
+        earlier = lines.setdefault(name, line)
+        if earlier == line:
+            continue
+        if not runs or earlier != line - 1:
+            raise FolderError(
+                f"{path}, line {line}: {name!r} is also the name in line {earlier}: make the folder again"
+            )
+        lines[name] = line
 
 
 def _parsed_at_once(text: str, count: int) -> list[str] | None:
@@ -161,25 +186,6 @@ def kind_of(folder: Path) -> str | None:
         return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["kind"]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
-
-
-def sealed_folder_of(file: Path) -> tuple[Path, str] | None:
-    """Returns the folder with a manifest that a file is part of, and the kind of the folder; None for other files.
-
-    Files of a user beside those that the manifest lists, such as pages, are no part of it.
-    """
-    file = file.resolve()
-    for folder in list(file.parents)[:_DEPTH]:
-        try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            kind, listed, _ = str(manifest["kind"]), dict(manifest["sha256"]), manifest["checksum"]
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):
-            continue
-        name = file.relative_to(folder).as_posix()
-        inner = {one.partition("/")[0] for one in listed if "/" in one}
-        if name == MANIFEST or name in listed or name.partition("/")[0] in inner:
-            return folder, kind
-    return None
 
 
 def check_free(folder: Path, *, kind: str, replace: bool) -> None:

@@ -13,7 +13,6 @@ from keras_retrieval.errors import ArgumentError
 
 from ..command.kinds import Writes
 from ..files.durable import FolderError, write_file
-from ..sfm.work_folder import DATABASE, FILES
 from .pose import Pose
 
 log = logging.getLogger("keras_retrieval")
@@ -46,11 +45,9 @@ def check_output(label: str, value: Any) -> None:
 
     Raises:
         ArgumentError: the ending is not one of a file of poses.
-        FolderError: the file cannot be written, or is one of a folder of `reconstruct`.
+        FolderError: the file cannot be written, or is part of a folder that another step made.
     """
     path = Path(value)
-    if path.name in FILES and (path.parent / DATABASE).is_file():
-        raise FolderError(f"{label} {value} is a file of `keras-retrieval reconstruct`: name another file")
     if path.suffix.lower() not in ENDINGS:
         raise ArgumentError(f"{label} must end with {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, got {value}")
     Writes("file", FolderError)(label, value)

@@ -11,6 +11,7 @@ from ..command.kinds import Reads, Writes
 from ..command.options import Argument, Option
 from ..engines.options import EngineOptions
 from ..files.durable import FolderError
+from ..files.finished_folders import RECONSTRUCTION
 from ..local_features.extractors import EXTRACTOR_HELP, XFEAT
 from ..networks.custom_layers import CustomLayers
 from ..networks.kinds import NETWORK
@@ -44,7 +45,7 @@ class ReconstructOptions(ColmapOptions, EngineOptions, CustomLayers, RuntimeOpti
         Path,
         Argument(
             "Folder to write the database, the models, the report and the page to; an existing one is continued.",
-            kind=Writes("folder", FolderError),
+            kind=Writes("folder", FolderError, made=(RECONSTRUCTION,)),
         ),
     ] = field(kw_only=False)
     model: Annotated[

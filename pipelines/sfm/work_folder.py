@@ -9,8 +9,6 @@ from ..files.durable import FolderError, check_outside, read_json, write_file
 from .brought_matches import BROUGHT
 
 OPTIONS, DATABASE = "options.json", "database.db"
-FILES = frozenset([OPTIONS, DATABASE, "photos.json", "pairs.json", "report.json", "left_out.json"])
-"""Names of the files of a work folder that later runs and steps read."""
 
 
 def open_work(work: Path, photos: Path, extraction: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from ..command.options import Argument, Option
 from ..engines.options import EngineOption, check_engine, engine_help
 from ..engines.work import LOCAL
 from ..files.durable import FolderError, fingerprint
+from ..files.finished_folders import TRAINED, TRAINING
 from ..networks.custom_layers import CustomLayers
 from ..networks.files import model_identity
 from ..networks.kinds import KERAS_NETWORK
@@ -25,7 +26,10 @@ class ClassifyOptions(EngineOption, CustomLayers, IntakeOptions, ObjectOptions):
     photos: Annotated[
         Path, Argument("Folder with one sub-folder per landmark, or a folder that `clean` made.", kind=PHOTO_FOLDER)
     ] = field(kw_only=False)
-    output: Annotated[Path, Option("Folder of the run, called RUN below.", kind=Writes("folder", FolderError))]
+    output: Annotated[
+        Path,
+        Option("Folder of the run, called RUN below.", kind=Writes("folder", FolderError, made=(TRAINED, TRAINING))),
+    ]
     model: Annotated[
         str,
         Option(

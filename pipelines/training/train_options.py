@@ -17,6 +17,7 @@ from ..engines.work import LOCAL
 from ..evaluation.datasets import DATASETS, check_dataset
 from ..evaluation.errors import GroundTruthError
 from ..files.durable import FolderError
+from ..files.finished_folders import TRAINED, TRAINING
 from ..networks.custom_layers import CustomLayers
 from ..networks.files import model_identity
 from ..networks.kinds import KERAS_NETWORK
@@ -96,9 +97,10 @@ class TrainOptions(EngineOption, CustomLayers, ObjectOptions):
         ),
     ] = "skip"
     accept_truncated: Annotated[bool, Option(ACCEPT_TRUNCATED_HELP, resumed=True)] = False
-    output: Annotated[Path, Option("Folder of the run, called RUN below.", kind=Writes("folder", FolderError))] = Path(
-        "run"
-    )
+    output: Annotated[
+        Path,
+        Option("Folder of the run, called RUN below.", kind=Writes("folder", FolderError, made=(TRAINED, TRAINING))),
+    ] = Path("run")
     model: Annotated[
         str,
         Option(

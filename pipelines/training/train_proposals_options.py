@@ -15,6 +15,7 @@ from ..command.options import Argument, Option
 from ..engines.options import EngineOption, check_engine, engine_help
 from ..engines.work import LOCAL
 from ..files.durable import FolderError, fingerprint
+from ..files.finished_folders import TRAINED, TRAINING
 from ..networks.custom_layers import CustomLayers
 from ..networks.files import model_identity
 from ..networks.kinds import KERAS_NETWORK
@@ -34,7 +35,10 @@ class TrainProposalsOptions(EngineOption, CustomLayers):
         Argument("boxes.json that `clean` made, or a folder that `sample-photos` made.", kind=Reads("any", BoxesError)),
     ] = field(kw_only=False)
     photos: Annotated[Path, Option("Folder of the photos to which the boxes belong.", kind=PHOTO_FOLDER)]
-    output: Annotated[Path, Option("Folder of the run, called RUN below.", kind=Writes("folder", FolderError))]
+    output: Annotated[
+        Path,
+        Option("Folder of the run, called RUN below.", kind=Writes("folder", FolderError, made=(TRAINED, TRAINING))),
+    ]
     model: Annotated[
         str,
         Option(

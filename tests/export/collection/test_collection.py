@@ -27,6 +27,7 @@ from keras_retrieval.errors import ArgumentError
 from tests.helpers.gps_photos import ASCII, exif, gps
 from tests.helpers.gps_photos import photo as photo_with
 from tests.helpers.odd_collection import make_odd_collection, photo
+from tests.helpers.owned_files import replaceable
 from tests.helpers.small_collection import (
     mean_colours,
     network_file,
@@ -752,6 +753,7 @@ def test_the_manifest_names_the_network(tmp_path, calls, names):
     with opened(tmp_path) as collection:
         collection.update()
     manifest = json.loads((tmp_path / "state" / "collection.json").read_text())
+    assert not replaceable(tmp_path / "state")
     assert manifest["photos"] == str((tmp_path / "photos").resolve())
     assert manifest["current"]["model"] == str((tmp_path / "network.keras").resolve())
 

@@ -15,6 +15,7 @@ from export.index_contract.calibration import FILE, Calibration, Curve, network_
 from export.index_contract.errors import CalibrationError
 from keras_retrieval.errors import ArgumentError
 from tests.helpers import small
+from tests.helpers.owned_files import replaceable
 from tests.helpers.small_index import indexed, unit
 
 OBJECTS, VIEWS, OTHERS, DIMENSIONS = 5, 6, 20, 32
@@ -45,6 +46,7 @@ def test_each_object_is_a_group_and_others_are_in_none(made, tmp_path, capsys):
     assert {len(one.names) for one in found} == {VIEWS}
     assert "30 of 50 photos in 5 groups" in capsys.readouterr().out
     content = json.loads((tmp_path / "out" / "groups.json").read_text())
+    assert not replaceable(tmp_path / "out")
     assert [one["photos"] for one in content["groups"]] == [one.names for one in found]
     assert min(pair["probability"] for one in content["groups"] for pair in one["pairs"]) >= 0.99
     with (tmp_path / "out" / "groups.csv").open(newline="") as file:

@@ -177,7 +177,7 @@ def test_a_list_of_queries_is_never_replaced_and_its_cameras_are_checked(wall, t
     path.write_text(f"{wall / 'queries' / 'query.png'} SIMPLE_RADIAL 320 240 400\n")
     with pytest.raises(ArgumentError, match=r"list\.txt is one of QUERIES"):
         localize(wall / "work", wall / "work", [path], neighbours=0, output=path)
-    with pytest.raises(FolderError, match=r"report\.json is a file of `keras-retrieval reconstruct`"):
+    with pytest.raises(FolderError, match=r"report\.json is part of .*, which contains a reconstruction"):
         localize(wall / "work", wall / "work", [path], neighbours=0, output=wall / "work" / "report.json")
     with pytest.raises(LocalizationError, match=r"SIMPLE_RADIAL 320 240 400, after .*query\.png, is no camera"):
         localize(wall / "work", wall / "work", [path], neighbours=0)

@@ -14,6 +14,7 @@ from pipelines.photos.object_boxes import read_boxes
 from pipelines.sfm.colmap import Database
 from pipelines.training_tuples.file import read_tuples
 from pipelines.training_tuples.tuples import tuples as make_tuples
+from tests.helpers.owned_files import replaceable
 from tests.helpers.small_landmarks import paste
 
 pytest.importorskip("pycolmap")
@@ -63,6 +64,8 @@ def cleaned(landmarks, tmp_path_factory):
 def test_right_photos_are_kept_with_their_boxes(landmarks, cleaned):
     _, truth = landmarks
     assert read_names(cleaned / "kept.txt") == sorted(truth)
+    assert not replaceable(cleaned)
+    assert not any(map(replaceable, (cleaned / "landmarks").iterdir()))
     left_out = json.loads((cleaned / "left_out.json").read_text())
     assert left_out.pop("church/broken.jpg").startswith("truncated")
     assert left_out.pop("church/wrong.jpg") == left_out.pop("town hall/wrong.jpg")

@@ -17,6 +17,7 @@ from pipelines.files.durable import FolderError
 from pipelines.photos.formats import PhotoFolderError
 from pipelines.photos.intake import list_photos
 from tests.helpers.copied_photos import CHANGES, save, scene
+from tests.helpers.owned_files import replaceable
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +45,7 @@ def test_without_copies_there_is_no_group(photos, tmp_path, capsys):
     assert groups(photos, tmp_path) == set()
     assert "no copies among 6 photos" in capsys.readouterr().out
     assert "no copies among 6 photos" in (tmp_path / "out" / "index.html").read_text()
+    assert not replaceable(tmp_path / "out")
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -12,6 +12,7 @@ from PIL import Image
 from pipelines.descriptors.extract import extract
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.photos.reader import read_photo
+from tests.helpers.owned_files import replaceable
 from tests.helpers.small_network import draw_photo, save_network
 
 BOX = (4.0, 2.0, 44.0, 34.0)
@@ -91,6 +92,7 @@ def test_figures_are_those_of_a_loop_over_photos(network, photos, tmp_path, caps
     assert set(results["mean"]) == {"easy", "medium", "hard"}
     assert (results["partial"], results["photos"], results["queries"]) == (None, 30, 5)
     assert json.loads((tmp_path / "out" / "results.json").read_text()) == results
+    assert not replaceable(tmp_path / "out")
     printed = capsys.readouterr().out
     assert f"{100 * np.mean(expected):.2f}" in printed
     assert "5 queries in 30 photos" in printed

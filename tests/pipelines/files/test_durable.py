@@ -19,7 +19,6 @@ from pipelines.files.durable import (
     read_manifest,
     read_names,
     seal,
-    sealed_folder_of,
     write_array,
     write_file,
     write_names,
@@ -55,18 +54,6 @@ def test_notes_of_unfinished_work_are_gone_from_a_sealed_folder(tmp_path):
     folder = seal(partial, tmp_path / "out", kind="thing", version=1)
     assert sorted(path.name for path in folder.iterdir()) == ["file", MANIFEST]
     assert list(read_manifest(folder, kind="thing", version=1)["sha256"]) == ["file"]
-
-
-def test_the_files_of_a_sealed_folder_are_told_from_those_beside_them(tmp_path):
-    folder = made(tmp_path / "out")
-    for name in ("deep/changes", "page.html"):
-        (folder / name).touch()
-    for name in (MANIFEST, "deep/file", "deep/changes"):
-        assert sealed_folder_of(folder / name) == (folder, "thing")
-    for file in (folder / "page.html", tmp_path / "page.html"):
-        assert sealed_folder_of(file) is None
-    (folder / MANIFEST).write_text("[]")
-    assert sealed_folder_of(folder / "deep" / "file") is None
 
 
 @pytest.mark.parametrize("moment", ["_sync_file", "sha256_of"])
@@ -236,6 +223,7 @@ def test_names_of_any_characters_come_back(tmp_path):
         (b'"a"\nb.jpg\n', "line 2: not a name"),
         (b'"a"\n3\n', "line 2: not a name"),
         (b'"a"\n\n', "line 2: not a name"),
+        (b'"a"\n"b"\n"a"\n', r"names\.txt, line 3: 'a' is also the name in line 1: make the folder again"),
         (b"\xff\xff\n", "is damaged"),
     ],
 )
@@ -243,6 +231,17 @@ def test_broken_names_are_told(tmp_path, content, message):
     (tmp_path / "names.txt").write_bytes(content)
     with pytest.raises(FolderError, match=message):
         read_names(tmp_path / "names.txt")
+
+
+def test_only_successive_lines_of_crops_have_one_name(tmp_path):
+    path = tmp_path / "names.txt"
+    write_names(path, ["a", "a", "b", "c", "c", "c"])
+    assert read_names(path, runs=True) == ["a", "a", "b", "c", "c", "c"]
+    with pytest.raises(FolderError, match=r"line 2: 'a' is also the name in line 1"):
+        read_names(path)
+    write_names(path, ["a", "b", "b", "a"])
+    with pytest.raises(FolderError, match=r"line 4: 'a' is also the name in line 1"):
+        read_names(path, runs=True)
 
 
 def test_fingerprints_tell_parts_apart():

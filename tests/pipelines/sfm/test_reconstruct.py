@@ -14,6 +14,7 @@ from PIL import Image
 from pipelines.sfm.candidate_pairs import vocabulary_pairs
 from pipelines.sfm.colmap import Database, ordered
 from pipelines.sfm.reconstruct import reconstruct
+from tests.helpers.owned_files import replaceable
 
 pycolmap = pytest.importorskip("pycolmap")
 
@@ -78,6 +79,7 @@ def test_killed_three_times_it_reconstructs_two_objects(mixed, tmp_path):
     assert count(work, "two_view_geometries") == 55 >= tried
     reconstruct(mixed, work, pairs="exhaustive", feature_count=1500)
     report = json.loads((work / "report.json").read_text())
+    assert not replaceable(work)
     assert scenes(report) == [["et.jpg"] * 5, ["fountain_p11.jpg"] * 6]
     assert report["same_object"] == []
     assert report["left_out"].keys() == {"broken.jpg"}

@@ -14,6 +14,7 @@ from pipelines.training.checkpoint import CheckpointError, read_checkpoint
 from pipelines.training.classification import LandmarkBatches, classifier_on, freeze_layers, numbered, set_aside
 from pipelines.training.classify import classify
 from pipelines.training.errors import TrainingError
+from tests.helpers.owned_files import replaceable
 from tests.helpers.small import saved_network
 from tests.helpers.small_network import draw_photo
 
@@ -49,6 +50,7 @@ def test_it_learns_to_tell_landmarks_apart(run):
     assert {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"} <= results["history"][0].keys()
     assert results["best_epoch"] == 1 + int(np.argmin([epoch["val_loss"] for epoch in results["history"]]))
     assert json.loads((output / "results.json").read_text())["history"] == results["history"]
+    assert not replaceable(output)
     assert "3 landmarks, 17 training photos" in (output / "page.html").read_text()
     assert (output / "history.csv").read_text().count("\n") == 7
 

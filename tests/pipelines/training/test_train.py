@@ -32,6 +32,7 @@ from pipelines.training.train_options import TrainOptions
 from pipelines.training_tuples.data import TuplesError
 from pipelines.training_tuples.file import read_tuples, write_tuples
 from tests.helpers.interrupted_training import make_collection, options
+from tests.helpers.owned_files import replaceable
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +176,7 @@ def test_scores_are_those_that_evaluate_gives_the_written_networks(run, folder, 
 def test_results_and_page_say_what_was_done(run):
     output, results = run
     assert json.loads((output / "results.json").read_text()) == results
+    assert not replaceable(output)
     assert results["options"]["lr"] == 1e-3
     assert results["margin"] == 0.75
     page = (output / "page.html").read_text()
