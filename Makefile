@@ -23,7 +23,7 @@ PHOTOS ?=
 PORT ?= 8000
 COMMA = ,
 
-.PHONY: demo stop viewer docs docs-serve notebooks test test-tensorflow coverage test-jax test-kernels test-addons test-metric-learning test-xfeat test-milvus test-ray lint bench bench-evaluation bench-index bench-runtimes clean
+.PHONY: demo stop viewer docs docs-serve notebooks test test-tensorflow test-long coverage test-jax test-kernels test-addons test-metric-learning test-xfeat test-milvus test-ray lint bench bench-evaluation bench-index bench-runtimes clean
 
 # Runs a command of the install quietly; if it fails, says so in one sentence.
 quietly = @mkdir -p $(VENV); $(1) > $(VENV)/install.log 2>&1 || { \
@@ -72,6 +72,10 @@ test: lint test-tensorflow
 test-tensorflow: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PARALLEL)
 
+# Tests that take long, each beside a shorter one of the same code in `make test`: by hand, before a release.
+test-long: $(VENV)/.dev
+	$(BIN)/python -m pytest $(PARALLEL) -m long $(call marked,long)
+
 # The share of keras_retrieval/ that its tests run. Apart from `make test`, which tracing would make a fifth slower.
 coverage: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-fail-under=99 tests/keras_retrieval tests/pipelines/networks
@@ -80,11 +84,11 @@ coverage: $(VENV)/.dev
 marked = $$(grep -rlF mark.$(1) tests --include="test_*.py")
 
 test-jax: $(VENV)/.dev
-	KERAS_BACKEND=jax JAX_NUM_CPU_DEVICES=2 $(BIN)/python -m pytest $(PARALLEL) -m backend $(call marked,backend)
+	KERAS_BACKEND=jax JAX_NUM_CPU_DEVICES=2 $(BIN)/python -m pytest $(PARALLEL) -m "backend and not long" $(call marked,backend)
 
 # The kernels that TensorFlow takes on processors without AVX-512.
 test-kernels: $(VENV)/.dev
-	TF_ENABLE_ONEDNN_OPTS=0 $(BIN)/python -m pytest $(PARALLEL) -m kernels $(call marked,kernels)
+	TF_ENABLE_ONEDNN_OPTS=0 $(BIN)/python -m pytest $(PARALLEL) -m "kernels and not long" $(call marked,kernels)
 
 # tensorflow-addons needs Keras 2 and has an environment of its own (CONTRIBUTING.md): files go from ours to it.
 $(ADDONS)/.ready: tests/addons/requirements.txt | $(BIN)/uv

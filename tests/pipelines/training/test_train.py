@@ -64,15 +64,31 @@ def short(folder, name, **changes):
     return options(folder, output=folder / name, **({"epochs": 1, "queries": 10, "whiten": "none"} | changes))
 
 
+def bare(folder, name, **changes):
+    """A short run without photos set aside, whose validation takes a fifth of it."""
+    path = folder / "all.npz"
+    if not path.exists():
+        tuples = read_tuples(folder / "tuples.npz")
+        tuples.validation[:] = False
+        write_tuples(path, tuples, {})
+    return short(folder, name, tuples=path, **changes)
+
+
 @pytest.fixture(scope="module")
 def baseline(folder):
     train(**short(folder, "baseline"))
     return read_checkpoint(folder / "baseline")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def bare_baseline(folder):
+    train(**bare(folder, "bare"))
+    return read_checkpoint(folder / "bare")
+
+
+@pytest.fixture(autouse=True)
 def no_page(monkeypatch):
-    """Leaves the page out, whose charts take a fourth of a short run; other tests read it."""
+    """Leaves the page out, whose charts take a fourth of a short run; that of `run`, made before, has it."""
     monkeypatch.setattr(report, "training_page", lambda *_: "")
 
 
@@ -196,48 +212,44 @@ def test_the_samples_have_negatives_of_other_objects(run):
         assert len(set(scenes)) == 3
 
 
-@pytest.mark.usefixtures("no_page")
 @pytest.mark.parametrize(("changes", "tolerance"), [
     ({"padded": False}, 2e-5), ({"padded": False, "chunk": 4}, 2e-5), ({"chunk": 4}, 2e-5), ({"jit": True}, 2e-5),
     ({"checkpoint_steps": 0}, 0), ({"tensorboard": True}, 0),
 ])  # fmt: skip
-def test_options_of_speed_and_memory_change_no_weight(folder, baseline, changes, tolerance):
+def test_options_of_speed_and_memory_change_no_weight(folder, bare_baseline, changes, tolerance):
     name = "same" + "".join(changes)  # photos fill their maps here, since no convolution pads
-    train(**short(folder, name, **changes))
-    assert farthest(read_checkpoint(folder / name).weights, baseline.weights) <= tolerance
+    train(**bare(folder, name, **changes))
+    assert farthest(read_checkpoint(folder / name).weights, bare_baseline.weights) <= tolerance
 
 
-@pytest.mark.usefixtures("no_page")
 @pytest.mark.parametrize("changes", [
     {"precision": "bfloat16"}, {"augment": 0.5}, {"loss": "triplet"}, {"loss": "batch-hard"},
     {"loss": "semi-hard"}, {"loss": "average-precision"}, {"margin": 1.2}, {"lr": 5e-4}, {"weight_decay": 0.1},
     {"negatives": 2}, {"batch": 3}, {"seed": 1}, {"pool": 12}, {"loss": "ranking"}, {"positive": "nearest"},
     {"sample": 4},
 ], ids=str)  # fmt: skip
-def test_options_of_learning_change_the_weights(folder, baseline, changes):
+def test_options_of_learning_change_the_weights(folder, bare_baseline, changes):
     name = "other" + "".join(f"{key}{value}" for key, value in changes.items())
-    results = train(**short(folder, name, **changes))
+    results = train(**bare(folder, name, **changes))
     found = read_checkpoint(folder / name).weights
     assert all(np.isfinite(array).all() for array in found)
-    assert 1e-6 < farthest(found, baseline.weights) < 1
+    assert 1e-6 < farthest(found, bare_baseline.weights) < 1
     assert {key: results["options"][key] for key in changes} == changes
 
 
-@pytest.mark.usefixtures("no_page")
 def test_p_moves_as_many_times_faster_as_asked(folder):
     moved = {}
     for speed in (None, 1.0, 20.0):
-        history = train(**short(folder, f"speed{speed}", p_speed=speed, queries=5))["history"]
+        history = train(**bare(folder, f"speed{speed}", p_speed=speed, queries=5))["history"]
         moved[speed] = 3 - history[0]["p"]
     assert moved[None] == pytest.approx(10 * moved[1.0], rel=1e-2)
     assert moved[20.0] == pytest.approx(20 * moved[1.0], rel=1e-2)
 
 
-@pytest.mark.usefixtures("no_page")
 def test_decay_and_refresh_act_after_the_first_steps(folder):
-    plain = train(**short(folder, "plain", epochs=2, queries=60))["history"]
-    slower = train(**short(folder, "slower", epochs=2, queries=60, decay=1.0))["history"]
-    fresher = train(**short(folder, "fresher", epochs=2, queries=60, refresh=2))["history"]
+    plain = train(**bare(folder, "plain", epochs=2, queries=30))["history"]
+    slower = train(**bare(folder, "slower", epochs=2, queries=30, decay=1.0))["history"]
+    fresher = train(**bare(folder, "fresher", epochs=2, queries=30, refresh=2))["history"]
     assert plain[0]["loss"] == slower[0]["loss"]
     assert slower[1]["learning_rate"] == pytest.approx(1e-3 * np.exp(-1), rel=1e-5)
     assert plain[1]["loss"] != slower[1]["loss"]
@@ -245,7 +257,7 @@ def test_decay_and_refresh_act_after_the_first_steps(folder):
 
 
 def test_frozen_layers_stay_and_the_saved_network_is_free_and_float32(folder):
-    train(**short(folder, "frozen", freeze=1, precision="bfloat16"))
+    train(**bare(folder, "frozen", freeze=1, precision="bfloat16"))
     network = keras_retrieval.load(folder / "frozen" / "model.keras")
     start = keras_retrieval.load(folder / "small.keras")
     first, second = (layer for layer in network.get_layer("trunk").layers if layer.weights)
@@ -257,11 +269,11 @@ def test_frozen_layers_stay_and_the_saved_network_is_free_and_float32(folder):
 
 
 def test_a_cache_of_ones_own_is_used(folder, tmp_path):
-    train(**short(folder, "cached", cache=tmp_path / "cache"))
+    train(**bare(folder, "cached", cache=tmp_path / "cache"))
     assert (tmp_path / "cache" / "names.txt").is_file()
     assert not (folder / "cached" / "photos").exists()
     with pytest.raises(ValueError, match="was made from other photos or options: name another folder, or remove it"):
-        train(**short(folder, "cached2", cache=tmp_path / "cache", size=40))
+        train(**bare(folder, "cached2", cache=tmp_path / "cache", size=40))
 
 
 def test_pca_at_the_end_and_the_last_epoch(folder):
@@ -540,7 +552,7 @@ def test_options_that_are_not_given_are_those_of_the_recipe(folder):
     assert not {"output", "epochs", "resume", "whiten", "cache"} & made.resumed().keys()
 
 
-def test_interpolated_weights_lie_between_those_before_and_after_training(folder, baseline, no_page):
+def test_interpolated_weights_lie_between_those_before_and_after_training(folder, baseline):
     results = train(**short(folder, "quarter", interpolate="0.25"))
     assert results["interpolation"] == {"share": 0.25}
     between = [
@@ -550,7 +562,7 @@ def test_interpolated_weights_lie_between_those_before_and_after_training(folder
     assert farthest(weights(folder / "quarter" / "model.keras"), between) < 1e-6
 
 
-def test_the_share_of_the_trained_weights_is_chosen_on_photos_set_aside(folder, baseline, no_page, monkeypatch):
+def test_the_share_of_the_trained_weights_is_chosen_on_photos_set_aside(folder, baseline, monkeypatch):
     scores, measured, measure = [0.5, 0.7, 0.9, 0.9, 0.6], [], interpolation.score_set_aside
 
     def score(run):
