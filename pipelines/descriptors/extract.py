@@ -55,7 +55,7 @@ def extract(options: ExtractOptions) -> Path:
             options.photos, names, folder, settings, replace=options.replace, engine=options.chosen_engine
         )
         print(
-            f"{folder}: {facts['feature_count']:,} local features of {facts['count']:,} photos "
+            f"{named(folder)}: {facts['feature_count']:,} local features of {facts['count']:,} photos "
             f"({facts['bytes_per_photo']:,} bytes a photo); {facts['left_out']:,} photos without"
         )
     return output

@@ -24,9 +24,11 @@ from ..files.durable import FolderError, encoded_states, fingerprint
 from ..files.machine import cores
 from ..files.progress import progress
 from ..files.remote import READERS, address_of, named, place_text
-from ..files.sharded_address import ShardedAddress, sharded_folder
+from ..files.sharded_address import Sharded, sharded_folder
 from ..files.shards import LEFT_OUT, ShardedFolder
 from ..files.space import require_space
+from ..local_features.folder import KIND as LOCAL_FEATURES
+from ..local_features.folder import SUBFOLDER
 from ..networks.files import load_model, model_identity, require_edges, smallest_side
 from ..networks.onnx_network import OnnxNetwork
 from ..networks.precision import PRECISIONS, check_precision, resolve_precision
@@ -65,8 +67,6 @@ LISTED = 10  # photos left out that are logged with their reasons
 
 
 _FIX = "--replace, or name another folder"
-
-Sharded = ShardedFolder | ShardedAddress
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def extract_descriptors(options: ExtractOptions, sharing: Sharing | None = None)
         chosen = replace(options, precision=precision, runtime=RUNTIME)  # the runtime changes no descriptor
         made_with = fingerprint(identity, chosen.resumed(), edges_state(options.edges), options.shard, states)
         version = CROPS_VERSION if options.levels else PHOTOS_VERSION
-        return sharded_folder(output, KIND, version, made_with, newest=VERSION)
+        return sharded_folder(output, KIND, version, made_with, newest=VERSION, inside={SUBFOLDER: LOCAL_FEATURES})
 
     begun = next((one for one in PRECISIONS if one != "auto" and folder_in(one).begun()), None)
     sharded = folder_in(begun or "float32")

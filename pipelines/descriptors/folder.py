@@ -11,8 +11,9 @@ from keras_retrieval.ranking.rows import first_rows
 
 from ..command.kinds import takes_addresses
 from ..files.durable import FolderError, read_manifest, read_names
-from ..files.local_copy import sealed_copy
-from ..files.remote import check_address, named
+from ..files.local_copy import local_copy, sealed_copy
+from ..files.remote import check_address, named, remote_folder
+from ..files.shards import NAMES
 from .shard_files import check_names, read_boxes, read_rows, sealed_shards
 
 KIND, VERSION = "descriptors", 2
@@ -70,10 +71,19 @@ def has_crops(folder: Path) -> bool:
 def photo_names(folder: Path) -> list[str]:
     """Returns the names of the photos of a folder of descriptors, with crops or without, each once.
 
+    Args:
+        folder: the folder, or its address, of which only the names are copied.
+
     Raises:
         FolderError: the folder does not contain descriptors or is damaged.
+        RemoteError: the storage of an address does not answer, or refuses.
     """
-    return list(dict.fromkeys(_read(*_opened(folder))[1]))
+    if remote := remote_folder(folder):
+        manifest = _DEFAULTS | read_manifest(folder, kind=KIND, version=VERSION)
+        names = read_names(local_copy(remote, {NAMES: manifest["sha256"][NAMES]}) / NAMES, runs=bool(manifest["crops"]))
+    else:
+        _, names = _read(*_opened(folder))
+    return list(dict.fromkeys(names))
 
 
 def read_crops(folder: Path) -> CropDescriptors:
@@ -127,7 +137,7 @@ def _opened(folder: Path) -> tuple[Path, dict[str, Any]]:
 def _read(folder: Path, manifest: dict[str, Any]) -> tuple[list[np.ndarray], list[str]]:
     paths = [folder / name for name in sealed_shards(manifest)]
     shards = [read_rows(path) for path in paths]
-    names = read_names(folder / "names.txt", runs=bool(manifest["crops"]))
+    names = read_names(folder / NAMES, runs=bool(manifest["crops"]))
     if not shards or {shard.ndim for shard in shards} != {2} or len({shard.shape[1] for shard in shards}) != 1:
         shapes = ", ".join(dict.fromkeys(str(shard.shape[1:]) for shard in shards))
         raise FolderError(f"{folder}: its shards are not rows of one length ({shapes}): extract again with --replace")

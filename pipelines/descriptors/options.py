@@ -10,9 +10,8 @@ from keras_retrieval.whitening.covariance import PHOTOS_PER_DIMENSION
 from ..command.kinds import Writes, require_package
 from ..command.options import Argument, Option
 from ..engines.options import EngineOptions
-from ..files.durable import FolderError
+from ..files.durable import FolderError, check_outside
 from ..files.remote import address_of
-from ..files.remote_errors import shown
 from ..local_features.extraction import LocalSettings
 from ..local_features.extractors import EXTRACTOR_HELP, check_extractor
 from ..local_features.features import STORAGES
@@ -20,7 +19,7 @@ from ..networks.custom_layers import CustomLayers
 from ..networks.kinds import NETWORK
 from ..networks.precision import PRECISION, PRECISION_HELP, PRECISIONS
 from ..photos.edges import HELP as EDGES_HELP
-from ..photos.edges import check_edges
+from ..photos.edges import check_edges, check_maps_of
 from ..photos.grid_crops import CROPS_HELP, parse_levels
 from ..photos.intake_options import PHOTO_PLACE, IntakeOptions
 from ..photos.reader import MAX_PIXELS
@@ -174,20 +173,9 @@ class ExtractOptions(DescriptionOptions, RuntimeOption, EngineOptions, IntakeOpt
             raise ArgumentError("--crops is for photos: leave --edges out")
         if self.local and self.edges:
             raise ArgumentError("--local is for photos: leave --edges out")
-        if self.local and (address := address_of(self.photos)):
-            raise ArgumentError(
-                f"--local needs photos on this machine, and PHOTOS is {shown(address)}: copy them here first"
-            )
-        if self.local and (address := address_of(self.output)):
-            raise ArgumentError(f"--local writes to a folder of this machine, and OUTPUT is {shown(address)}")
-        places = [address_of(place) for place in (self.output, self.photos)]
-        if places[0] and places[1] and f"{places[0]}/".startswith(f"{places[1]}/"):
-            raise FolderError(
-                f"{shown(places[0])} is inside {shown(places[1])}, and its files would be taken for photos: name "
-                "another folder"
-            )
-        if self.edges.startswith("folder:") and (address := address_of(self.photos)):
-            raise ArgumentError(f"--edges folder: needs photos on this machine, and PHOTOS is {shown(address)}")
+        if address_of(self.output):
+            check_outside(self.output, self.photos)  # at an address every file is taken for a photo
+        check_maps_of(self.photos, self.edges)
 
     def check_packages(self) -> None:
         """Checks that the packages of the runtime and of the format are installed.

@@ -23,7 +23,7 @@ import numpy as np
 from keras_retrieval.errors import RetrievalError
 
 from .arrays import write_npy
-from .remote import MissingFileError, named, remote_folder
+from .remote import MissingFileError, address_of, named, remote_folder
 from .space import naming_full_disk
 
 MANIFEST = "manifest.json"
@@ -212,14 +212,21 @@ def check_outside(folder: Path, photos: Path) -> None:
     """Checks that an output folder is not inside the folder of input photos.
 
     Args:
-        folder: the output folder; it need not exist.
-        photos: the folder of the input photos.
+        folder: the output folder, or an address; it need not exist.
+        photos: the folder of the input photos, or an address.
 
     Raises:
-        FolderError: `folder` is `photos` or inside it, so that the next run would read its output images as photos.
+        FolderError: `folder` is `photos` or inside it, so that the next run would read its output files as photos.
     """
-    if folder.resolve().is_relative_to(photos.resolve()):
-        raise FolderError(f"{folder} is inside {photos}, and its images would be taken for photos: name another folder")
+    there, address = address_of(folder), address_of(photos)
+    if there or address:
+        inside = bool(there and address) and f"{there}/".startswith(f"{address}/")
+    else:
+        inside = folder.resolve().is_relative_to(photos.resolve())
+    if inside:
+        raise FolderError(
+            f"{named(folder)} is inside {named(photos)}, and its files would be taken for photos: name another folder"
+        )
 
 
 def seal(partial: Path, folder: Path, *, kind: str, version: int, replace: bool = False, **facts: Any) -> Path:
@@ -311,7 +318,7 @@ def read_manifest(
             message names the file and the fix.
         RemoteError: the storage of an address does not answer, or refuses.
     """
-    manifest = parse_manifest(_manifest_text(folder, kind), folder, kind=kind, version=version)
+    manifest = parse_manifest(manifest_content(folder, kind), folder, kind=kind, version=version)
     sha256 = verify if callable(verify) else sha256_of if verify else None
     for name, expected in () if remote_folder(folder) else manifest["sha256"].items():
         file = folder / name
@@ -353,8 +360,17 @@ def parse_manifest(text: str | bytes, folder: Path, *, kind: str, version: int) 
     return manifest
 
 
-def _manifest_text(folder: Path, kind: str) -> str | bytes:
-    """The text of a folder's manifest; raises FolderError if there is none."""
+def manifest_content(folder: Path, kind: str) -> bytes:
+    """Reads a folder's manifest, also at an address.
+
+    Args:
+        folder: the folder.
+        kind: the expected kind, for messages.
+
+    Raises:
+        FolderError: there is none.
+        RemoteError: the storage of an address does not answer, or refuses.
+    """
     if remote := remote_folder(folder):
         try:
             return remote.read(MANIFEST)

@@ -23,7 +23,7 @@ from typing import Any
 from keras_retrieval.errors import ArgumentError
 
 from .cache_folder import CACHE_VARIABLE, cache_folder
-from .durable import FolderError, fingerprint, read_manifest, sha256_of
+from .durable import MANIFEST, FolderError, fingerprint, manifest_content, parse_manifest, read_manifest, sha256_of
 from .remote import READERS, FileState, MissingFileError, RemoteFolder, named, remote_folder
 from .remote_errors import shown
 from .space import DiskSpaceError, require_space
@@ -104,7 +104,7 @@ def sealed_copy(folder: Path, *, kind: str, version: int) -> tuple[Path, dict[st
     """Returns a folder with a manifest as a folder of this machine, and the content of the manifest.
 
     Args:
-        folder: the folder, or an address, of which a copy of the files that the manifest lists is made.
+        folder: the folder, or an address, of which a copy of the manifest and the files that it lists is made.
         kind: the kind of folder, as for `read_manifest`.
         version: the newest version of its layout, as for `read_manifest`.
 
@@ -114,17 +114,20 @@ def sealed_copy(folder: Path, *, kind: str, version: int) -> tuple[Path, dict[st
         DiskSpaceError: the copy does not fit on the disk.
         ArgumentError: the cache folder cannot be written.
     """
-    remote, manifest = remote_folder(folder), read_manifest(folder, kind=kind, version=version)
+    remote = remote_folder(folder)
     if remote is None:
-        return folder, manifest
+        return folder, read_manifest(folder, kind=kind, version=version)
+    text = manifest_content(folder, kind)
     while True:
+        manifest = parse_manifest(text, folder, kind=kind, version=version)
         try:
-            return local_copy(remote, manifest["sha256"]), manifest
+            sums = manifest["sha256"] | {MANIFEST: hashlib.sha256(text).hexdigest()}
+            return local_copy(remote, sums), manifest
         except (MissingFileError, FolderError) as error:
-            again = read_manifest(folder, kind=kind, version=version)
-            if again == manifest:
+            again = manifest_content(folder, kind)
+            if again == text:
                 raise FolderError(f"{named(folder)} is damaged: {error}") from error
-            manifest = again  # it was replaced meanwhile
+            text = again  # it was replaced meanwhile
 
 
 def fetch_files(folder: RemoteFolder, files: Mapping[str, FileState], place: Path) -> None:

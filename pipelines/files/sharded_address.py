@@ -5,6 +5,10 @@ shard's note, which names them with their checksums. The notes, the plan and the
 `.partial/FINGERPRINT/`. Several processes may finish the same shard: the note that is read last counts, and the files
 that it does not name are removed. When all shards are finished, names.txt and left_out.json are written, and last the
 manifest, which lists the files. So a reader that begins with the manifest never sees an unfinished folder.
+
+Files whose names matter to the user, such as edge maps, are written under these names, which are stored below
+`.partial/` first, so that a later run knows them for its own. The manifest of a folder that they replace is removed
+before the first of them is written.
 """
 
 import json
@@ -12,12 +16,13 @@ import logging
 import re
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -50,26 +55,53 @@ Shard = TypeVar("Shard")
 
 WORK = ".partial"
 RUN, PLAN = "run", "plan.json"
-_OF_A_SHARD = re.compile(r"(descriptors|boxes)-\d{5,}-[0-9a-f]{12}\.(npy|parquet)")
+_OF_A_SHARD = re.compile(r"(descriptors|boxes|features|photos)-\d{5,}-[0-9a-f]{12}\.(npy|parquet)")
+_KEYS = re.compile(rf"{re.escape(WORK)}/[^/]+/keys-[^/]+\.json")
 
 
 def sharded_folder(
-    folder: Path, kind: str, version: int, fingerprint: str, newest: int | None = None
-) -> "ShardedFolder | ShardedAddress":
-    """Returns what writes a folder shard by shard, on a disk or at an address; see `ShardedFolder`."""
-    made = ShardedAddress if remote_folder(folder) else ShardedFolder
-    return made(folder, kind, version, fingerprint, newest)
+    folder: Path,
+    kind: str,
+    version: int,
+    fingerprint: str,
+    newest: int | None = None,
+    *,
+    own_names: bool = False,
+    inside: Mapping[str, str] = MappingProxyType({}),
+) -> "Sharded":
+    """Returns what writes a folder shard by shard, on a disk or at an address; see `ShardedFolder`.
+
+    Args:
+        folder: the folder, or an address as a path.
+        kind: as for `ShardedFolder`, like the next three.
+        version: the version of the layout.
+        fingerprint: the hash of everything that determines the content.
+        newest: the newest version of the layout that an existing folder may have.
+        own_names: whether the files are to have the names with which they are written, also at an address.
+        inside: maps the name of each folder that another step writes into this one to its kind. It goes with the
+            folder when that is replaced.
+    """
+    if remote_folder(folder):
+        return ShardedAddress(folder, kind, version, fingerprint, newest, own_names, dict(inside))
+    return ShardedFolder(folder, kind, version, fingerprint, newest)
 
 
 @dataclass(frozen=True)
 class ShardedAddress:
-    """Writes a folder at an address shard by shard; attributes and methods are those of `ShardedFolder`."""
+    """Writes a folder at an address shard by shard; attributes and methods are those of `ShardedFolder`.
+
+    Attributes:
+        own_names: whether files have the names with which they were written; see `sharded_folder`.
+        inside: the folders inside this one and their kinds; see `sharded_folder`.
+    """
 
     folder: Path
     kind: str
     version: int
     fingerprint: str
     newest: int | None = None
+    own_names: bool = False
+    inside: Mapping[str, str] = field(default_factory=dict)
     _open: dict[int, Path] = field(default_factory=dict, init=False, repr=False, compare=False)
     _joined: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -106,13 +138,10 @@ class ShardedAddress:
         sealed = self._sealed(found)
         if sealed is not None and not replace:
             raise FolderError(f"{named(self.folder)} exists already: name another folder, or give replace=True")
-        ours = {MANIFEST, NAMES, LEFT_OUT} | (sealed or {}).keys()
-        other = [name for name in found if name not in ours and not self._own(name)]
-        if other or (sealed is None and MANIFEST in found):
-            name = min(other, default=MANIFEST)
+        if foreign := self._foreign(found):
             raise FolderError(
-                f"{named(self.folder)} is not a folder of {self.kind} and will not be replaced (it contains {name}): "
-                "name another folder"
+                f"{named(self.folder)} is not a folder of {self.kind} and will not be replaced (it contains "
+                f"{min(foreign)}): name another folder"
             )
 
     def start(
@@ -127,6 +156,9 @@ class ShardedAddress:
             pass
         except PlanError as error:
             log.warning(f"{named(self.folder)}/{WORK}/{self.fingerprint} {error}: starting over")
+        if self.own_names and (sealed := self._sealed(self._remote.files(required=False))) is not None:
+            self._intend("replaced", sealed)
+            self._remote.remove([MANIFEST])
         if self._clean():
             log.warning(f"{named(self.folder)}/{WORK} was left by a run with other photos or options: starting over")
         self._work.write(RUN, self.fingerprint.encode())  # an address that cannot be written to fails before the work
@@ -173,6 +205,12 @@ class ShardedAddress:
         if self._work.has(_note(number)):
             yield None
             return
+        with nullcontext(self._open[number]) if number in self._open else self.draft(number) as folder:
+            yield folder
+
+    @contextmanager
+    def draft(self, number: int) -> Iterator[Path]:
+        """Context manager that yields a temporary folder of this machine for a shard's files; see `ShardedFolder`."""
         with tempfile.TemporaryDirectory(prefix="keras-retrieval-") as folder:
             self._open[number] = Path(folder)
             try:
@@ -182,11 +220,22 @@ class ShardedAddress:
 
     def finish(self, number: int, names: Sequence[str], left_out: Mapping[str, str], **facts: Any) -> None:
         """Uploads the files of a shard and marks it as finished, within `commit`; see `ShardedFolder`."""
-        token, files = secrets.token_hex(6), {}
-        for path in sorted(self._open[number].iterdir()):
-            key = f"{path.stem}-{token}{path.suffix}"
-            files[key] = [path.stat().st_size, sha256_of(path)]
-            self._remote.put(key, path)
+        folder, token = self._open[number], secrets.token_hex(6)
+        paths = {
+            path.relative_to(folder).as_posix() if self.own_names else f"{path.stem}-{token}{path.suffix}": path
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+        if self.own_names:
+            self._intend(f"{number:05}-{token}", paths)
+
+        def put(key: str) -> list[Any]:
+            state = [paths[key].stat().st_size, sha256_of(paths[key])]
+            self._remote.put(key, paths[key])
+            return state
+
+        with ThreadPoolExecutor(READERS) as pool:
+            files = dict(zip(paths, pool.map(put, paths), strict=True))
         note = {"names": names, "left_out": left_out, "files": files, **facts}
         self._work.write(_note(number), json.dumps(note).encode())
         self._parts(number).remove(self._part_names(number))
@@ -217,7 +266,9 @@ class ShardedAddress:
         notes = self.notes()
         names, reasons = joined_notes(notes, left_out)
         self._joined["texts"] = {NAMES: names_text(names).encode(), LEFT_OUT: left_out_text(reasons).encode()}
-        self._joined["files"] = {key: state for note in notes for key, state in note["files"].items()}
+        self._joined["files"] = {
+            key: (number, *state) for number, note in enumerate(notes) for key, state in note["files"].items()
+        }
         return names, reasons, notes
 
     def discard(self) -> None:
@@ -238,7 +289,7 @@ class ShardedAddress:
         if sealed is not None and self._fingerprint() == self.fingerprint and not replace:
             return self.folder  # another process, which ran the same command, was first
         self.check_free(replace=replace)
-        files: dict[str, tuple[int, str]] = self._joined["files"]
+        files: dict[str, tuple[int, int, str]] = self._joined["files"]
         for number in self._lost(files, found):
             self._work.remove([_note(number)])
         if self._lost(files, found):
@@ -246,10 +297,12 @@ class ShardedAddress:
                 f"files of {named(self.folder)} were removed while it was written: run the command again, which "
                 "describes them again"
             )
-        sums = {key: checksum for key, (_, checksum) in files.items()}
+        sums = {key: checksum for key, (_, _, checksum) in files.items()}
         texts: dict[str, bytes] = self._joined["texts"]
         if sealed is not None:
             self._remote.remove([MANIFEST])
+        for name in self.inside:
+            self._inner(name)._empty()
         for name, content in texts.items():
             self._remote.write(name, content)
             sums[name] = sha256(content).hexdigest()
@@ -299,6 +352,53 @@ class ShardedAddress:
             return None
         return str(self.manifest().get("fingerprint"))
 
+    def _inner(self, name: str) -> "ShardedAddress":
+        """The folder of this name inside this one."""
+        return ShardedAddress(self.folder / name, self.inside[name], 0, "")
+
+    def _empty(self) -> None:
+        """Removes all files of the folder, and first its manifest, so that nobody reads it meanwhile."""
+        found = self._remote.files(required=False)
+        mine = (self._sealed(found) or {}).keys() | {name for name in found if self._own(name)}
+        self._remote.remove([MANIFEST] if MANIFEST in found else [])
+        self._remote.remove(sorted(mine))
+
+    def _foreign(self, found: Mapping[str, FileState]) -> list[str]:
+        """The files that are not of a folder of this kind, nor of the folders inside it.
+
+        Args:
+            found: the files at the address.
+        """
+        sealed = self._sealed(found)
+        ours = {NAMES, LEFT_OUT} | ({MANIFEST, *sealed} if sealed is not None else set()) | self._intended(found)
+        inner = {name: dict[str, FileState]() for name in self.inside}
+        foreign = []
+        for name, state in found.items():
+            above, _, below = name.partition("/")
+            if below and above in inner:
+                inner[above][below] = state
+            elif name not in ours and not self._own(name):
+                foreign.append(name)
+        return foreign + [f"{name}/{one}" for name, files in inner.items() for one in self._inner(name)._foreign(files)]
+
+    def _intend(self, token: str, keys: Iterable[str]) -> None:
+        """Stores the names of files that are about to be written or removed, by which a later run knows them."""
+        self._work.write(f"keys-{token}.json", json.dumps(sorted(keys)).encode())
+
+    def _intended(self, found: Mapping[str, FileState]) -> set[str]:
+        """The names that `_intend` stored, of all runs; a file of them that is damaged was not followed by any."""
+        if not self.own_names:
+            return set()
+
+        def names(stored: str) -> list[str]:
+            try:
+                return [str(name) for name in json.loads(self._remote.read(stored))]
+            except (MissingFileError, ValueError, TypeError):
+                return []
+
+        with ThreadPoolExecutor(READERS) as pool:
+            return {name for some in pool.map(names, filter(_KEYS.fullmatch, found)) for name in some}
+
     def _sealed(self, found: Mapping[str, FileState]) -> dict[str, str] | None:
         """The files that the manifest of a completed folder of this kind lists; None if there is no such manifest."""
         if MANIFEST not in found:
@@ -309,10 +409,11 @@ class ShardedAddress:
         except (MissingFileError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
-    def _lost(self, files: Mapping[str, Sequence[Any]], found: Mapping[str, FileState]) -> list[int]:
+    @staticmethod
+    def _lost(files: Mapping[str, Sequence[Any]], found: Mapping[str, FileState]) -> list[int]:
         """The numbers of the shards of which a file is not there, or has another size than when it was written."""
-        lost = [key for key, (size, _) in files.items() if key not in found or found[key][0] not in (None, size)]
-        return sorted({int(key.split("-")[1]) for key in lost})
+        lost = (key not in found or found[key][0] not in (None, size) for key, (_, size, _) in files.items())
+        return sorted({number for gone, (number, _, _) in zip(lost, files.values(), strict=True) if gone})
 
     @staticmethod
     def _own(name: str) -> bool:
@@ -321,13 +422,16 @@ class ShardedAddress:
     def _clean(self) -> list[str]:
         """Removes the files of unfinished runs, and of an earlier folder; returns the names of those of runs.
 
-        The file `run` of each goes last, so that another process takes the run for ended only when it is.
+        The file `run` of each goes last, so that another process takes the run for ended only when it is; and before it
+        the names of files that may have been written.
         """
         found = self._remote.files(required=False)
-        kept = self._sealed(found) or {}
-        names = [name for name in found if self._own(name) and name not in kept]
-        names.sort(key=lambda name: PurePosixPath(name).name == RUN)
-        self._remote.remove(names)
+        kept, intended = self._sealed(found) or {}, self._intended(found)
+        names = [name for name in found if (self._own(name) or name in intended) and name not in kept]
+        keys = {name for name in names if _KEYS.fullmatch(name)}
+        ended = {name for name in names if PurePosixPath(name).name == RUN and name.startswith(f"{WORK}/")}
+        for some in (set(names) - keys - ended, keys, ended):
+            self._remote.remove(sorted(some))
         return [name for name in names if name.startswith(f"{WORK}/")]
 
     def _gone(self) -> FolderError:
@@ -339,3 +443,7 @@ class ShardedAddress:
 
 def _note(number: int) -> str:
     return f"shard-{number:05}.json"
+
+
+Sharded = ShardedFolder | ShardedAddress
+"""What writes a folder shard by shard, on a disk or at an address."""

@@ -229,6 +229,15 @@ class ShardedFolder:
                 path.unlink(missing_ok=True)
             os.close(descriptor)
 
+    @contextmanager
+    def draft(self, number: int) -> Iterator[Path]:
+        """Context manager around `commit` that yields a folder in which files of a shard may be written before it.
+
+        On a disk it is the folder in which they stay, so that a run that is continued finds those of a killed one. At
+        an address it is a temporary folder.
+        """
+        yield self.partial
+
     def _gone(self) -> FolderError:
         return FolderError(
             f"{self.partial} is gone: another run of the same command has finished {self.folder}, or the folder was "

@@ -14,12 +14,14 @@ from keras_retrieval.errors import printable
 
 from ..engines.engine import run_units
 from ..engines.work import Engine, Worker
-from ..files.durable import check_free, fingerprint, write_array
+from ..files.durable import encoded_states, fingerprint, write_array
 from ..files.machine import cores
-from ..files.shards import ShardedFolder
+from ..files.remote import address_of, named, remote_folder
+from ..files.sharded_address import Sharded, sharded_folder
 from ..files.space import require_space
-from ..photos.formats import photo_state
+from ..photos.formats import Source
 from ..photos.reader import MAX_PIXELS, PhotoError
+from ..photos.remote_photos import photo_at, photo_states
 from .errors import LocalFeaturesError
 from .extractors import Extractor, extractor_identity, open_extractor
 from .features import PHOTO_RECORD, LocalFeatures, record_type, to_records
@@ -88,10 +90,10 @@ def extract_local_features(
     found, costs only itself.
 
     Args:
-        photos: folder of the photos.
+        photos: folder of the photos, or an address such as s3://BUCKET/FOLDER as a path.
         names: names of the photos, relative to `photos`.
-        output: folder to write: names.txt, the files features-*.npy and photos-*.npy (see `features`), left_out.json
-            and manifest.json.
+        output: folder to write, or an address: names.txt, the files features-*.npy and photos-*.npy (see `features`),
+            left_out.json and manifest.json.
         settings: how features are extracted and stored.
         replace: whether a folder with features of other photos or settings is replaced.
         engine: where the work is done; None for this process.
@@ -103,16 +105,17 @@ def extract_local_features(
         FolderError: `output` contains features of other photos or settings, and `replace` is False.
         LocalFeaturesError: the extractor cannot be loaded, or finds no features in any photo.
         DiskSpaceError: the features do not fit on the disk.
+        RemoteError: the storage of an address does not answer, or refuses.
     """
     facts = settings.facts()
     identity = {key: value for key, value in facts["extractor"].items() if key != "path"}
-    states = [[name, *photo_state(photos / name)] for name in names]
+    states = encoded_states(names, photo_states(photos, names))
     made_with = fingerprint(facts | {"extractor": identity}, PHOTOS_PER_SHARD, settings.accept_truncated, states)
-    sharded = ShardedFolder(output, KIND, VERSION, made_with)
+    sharded = sharded_folder(output, KIND, VERSION, made_with)
     if sharded.exists(replace=replace, fix=_FIX):
-        log.info(f"{output} is already complete")
+        log.info(f"{named(output)} is already complete")
         return sharded.manifest()
-    check_free(output, kind=KIND, replace=replace)
+    sharded.check_free(replace=replace)
     sharded.start()
     shards = [names[start : start + PHOTOS_PER_SHARD] for start in range(0, len(names), PHOTOS_PER_SHARD)]
     facts |= _write(LocalJob(sharded, photos, settings), shards, engine or Engine())
@@ -144,11 +147,11 @@ class LocalJob:
 
     Attributes:
         sharded: the folder.
-        photos: folder of the photos.
+        photos: folder of the photos, or an address as a path.
         settings: how features are extracted and stored.
     """
 
-    sharded: ShardedFolder
+    sharded: Sharded
     photos: Path
     settings: LocalSettings
 
@@ -172,13 +175,13 @@ class LocalJob:
             advance(1)
         dimensions = records[0].dtype["descriptor"].shape[0] if kept else 0
         features, written = sum(map(len, records)), 0
-        with self.sharded.commit(number) as unwritten:
-            if not unwritten:
+        with self.sharded.commit(number) as folder:
+            if folder is None:
                 return
             if kept:
                 rows, table = np.concatenate(records), np.array(sizes, PHOTO_RECORD)
-                write_array(self.sharded.partial / f"features-{number:05}.npy", rows)
-                write_array(self.sharded.partial / f"photos-{number:05}.npy", table)
+                write_array(folder / f"features-{number:05}.npy", rows)
+                write_array(folder / f"photos-{number:05}.npy", table)
                 written = rows.nbytes + table.nbytes
             self.sharded.finish(number, kept, left_out, features=features, bytes=written, dimensions=dimensions)
 
@@ -190,7 +193,8 @@ def _write(job: LocalJob, shards: Sequence[Sequence[str]], engine: Engine) -> di
     if not todo:
         return {}
     count, started = sum(map(len, todo.values())), time.monotonic()
-    require_space(job.sharded.folder, count * settings.features * record_type(settings.storage, 64).itemsize)
+    if not address_of(job.sharded.folder):
+        require_space(job.sharded.folder, count * settings.features * record_type(settings.storage, 64).itemsize)
     run_units(job, todo, engine=engine, label="local features", worker=job.worker(extractor))
     return {"photos_per_second": round(count / (time.monotonic() - started), 2)}
 
@@ -199,12 +203,20 @@ def _features(
     names: Sequence[str], photos: Path, extractor: Extractor, accept_truncated: bool
 ) -> Iterator[tuple[str, LocalFeatures | str]]:
     """Yields the features of each photo, or the reason why there are none; threads read the next photos."""
+    remote = remote_folder(photos)
+
+    def read(name: str) -> tuple[np.ndarray, tuple[int, int]]:
+        def pixels(source: Source) -> tuple[np.ndarray, tuple[int, int]]:
+            return extractor.read(source, accept_truncated=accept_truncated)
+
+        return photo_at(remote, name, pixels) if remote else pixels(photos / name)
+
     with ThreadPoolExecutor(cores()) as pool:
         reading: dict[str, Future[Any]] = {}
         for place, name in enumerate(names):
             for coming in names[place : place + READ_AHEAD]:
                 if coming not in reading:
-                    reading[coming] = pool.submit(extractor.read, photos / coming, accept_truncated=accept_truncated)
+                    reading[coming] = pool.submit(read, coming)
             try:
                 found = extractor.features(*reading.pop(name).result())
             except PhotoError as error:

@@ -12,6 +12,7 @@ from keras_retrieval.errors import MissingExtraError
 
 from ..command.kinds import require_package
 from ..files.durable import sha256_of
+from ..photos.formats import Source
 from ..photos.reader import Crop, photo_size, read_photo
 from .errors import LocalFeaturesError
 from .features import LocalFeatures
@@ -47,7 +48,7 @@ class Extractor:
     exif: bool
 
     def read(
-        self, source: Path | bytes, *, crop: Crop | None = None, accept_truncated: bool = False
+        self, source: Source, *, crop: Crop | None = None, accept_truncated: bool = False
     ) -> tuple[np.ndarray, tuple[int, int]]:
         """Reads a photo as the network needs it.
 
@@ -98,7 +99,7 @@ class Extractor:
         rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
         return LocalFeatures(places.astype(np.float32), rows, *extent)
 
-    def of_photo(self, source: Path | bytes, *, crop: Crop | None = None) -> LocalFeatures:
+    def of_photo(self, source: Source, *, crop: Crop | None = None) -> LocalFeatures:
         """Finds the local features of a photo, or of a part of it, in pixels of the whole photo.
 
         Raises:

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..files.remote import RemoteError
+from ..photos.formats import Source
 from ..photos.reader import MAX_PIXELS, Crop, PhotoError, photo_size, read_photo
+from ..photos.remote_photos import photo_of
 from .charts import Chart
 from .render import data_url, render
 
@@ -20,7 +23,7 @@ class Picture:
     """A photo on a page, or a part of a photo.
 
     Attributes:
-        path: the path of the photo.
+        path: the path of the photo, or its address as a path.
         crop: the part to show, (left, top, right, bottom) in pixels of the whole photo after its EXIF orientation is
             applied; None for the whole photo.
         exif: whether the EXIF orientation is applied to the photo.
@@ -145,21 +148,25 @@ def _thumbnail(picture: Picture, side: int) -> str:
     from PIL import Image
 
     options: dict[str, Any] = {"exif": picture.exif, "max_pixels": picture.max_pixels}
-    try:
-        size = _whole_side(picture, side, options)
-        thumbnail = Image.fromarray(read_photo(picture.path, size=size, crop=picture.crop, **options))
+
+    def drawn(source: Source) -> Image.Image:
+        size = _whole_side(picture, source, side, options)
+        thumbnail = Image.fromarray(read_photo(source, size=size, crop=picture.crop, **options))
         if picture.box is not None:
-            _draw_box(thumbnail, picture, options)
-    except (PhotoError, OSError):
+            _draw_box(thumbnail, picture, source, options)
+        return thumbnail
+
+    try:
+        return data_url(photo_of(picture.path, drawn))
+    except (PhotoError, RemoteError, OSError):
         return ""
-    return data_url(thumbnail)
 
 
-def _draw_box(thumbnail: Any, picture: Picture, options: Mapping[str, Any]) -> None:
+def _draw_box(thumbnail: Any, picture: Picture, source: Source, options: Mapping[str, Any]) -> None:
     """Draws the photo's box on a thumbnail of the whole photo, yellow on black, so that any background shows it."""
     from PIL import ImageDraw
 
-    height, width = photo_size(picture.path, **options)
+    height, width = photo_size(source, **options)
     scale = thumbnail.width / width, thumbnail.height / height
     corners = [round(side * scale[place % 2]) for place, side in enumerate(picture.box or (0, 0, width, height))]
     left, top, right, bottom = corners
@@ -168,9 +175,9 @@ def _draw_box(thumbnail: Any, picture: Picture, options: Mapping[str, Any]) -> N
         ImageDraw.Draw(thumbnail).rectangle(frame, outline=colour, width=width)
 
 
-def _whole_side(picture: Picture, side: int, options: Mapping[str, Any]) -> int:
+def _whole_side(picture: Picture, source: Source, side: int, options: Mapping[str, Any]) -> int:
     """Computes the longer side to which the whole photo is resized so that its crop has a thumbnail's size."""
     if picture.crop is None:
         return side
     left, top, right, bottom = picture.crop
-    return round(side * max(photo_size(picture.path, **options)) / max(right - left, bottom - top, 1))
+    return round(side * max(photo_size(source, **options)) / max(right - left, bottom - top, 1))

@@ -4,6 +4,7 @@ A photo takes 3 bytes per pixel: about 0.3 MB if its longest side is 362 pixels 
 retrieval-SfM-120k), and about 2.4 MB at 1024 pixels. The folder contains the shards photos-*.bin (the RGB pixels of one
 photo after another, row by row), names.txt, index.npy (shard number, byte offset, height and width of each photo),
 left_out.json (maps each photo that could not be read to the reason) and manifest.json with the checksum of every file.
+The photos themselves may be at an address, from which each is then read once.
 """
 
 import logging
@@ -21,13 +22,24 @@ from keras_retrieval.errors import ArgumentError
 from ..engines.engine import run_units
 from ..engines.work import Engine, Worker
 from ..files.arrays import load_array
-from ..files.durable import FolderError, check_free, fingerprint, read_manifest, read_names, write_array, write_file
+from ..files.durable import (
+    FolderError,
+    check_free,
+    encoded_states,
+    fingerprint,
+    read_manifest,
+    read_names,
+    write_array,
+    write_file,
+)
 from ..files.machine import cores
+from ..files.remote import place_text
 from ..files.shards import LEFT_OUT, ShardedFolder, read_left_out
 from .edges import edges_state
-from .formats import PhotoFolderError, photo_state
+from .formats import PhotoFolderError
 from .reader import PhotoError
 from .reading import Reading, Shape
+from .remote_photos import photo_states
 
 log = logging.getLogger("keras_retrieval")
 
@@ -172,6 +184,7 @@ def build_cache(
     Raises:
         ArgumentError: `reading.size` is None.
         PhotoFolderError: no photo can be read.
+        RemoteError: the storage of photos at an address does not answer, or refuses.
         FolderError: `folder` exists, is not a cache of the same photos and options, and may not be replaced.
         OSError: the folder cannot be written.
     """
@@ -180,7 +193,7 @@ def build_cache(
     options: dict[str, Any] = {"size": reading.size, "exif": reading.exif, "max_pixels": reading.max_pixels}
     options |= {"smallest": reading.smallest, "edges": edges_state(reading.edges)}
     options |= {"accept_truncated": True} if reading.accept_truncated else {}
-    states = [[name, *photo_state(reading.folder / name)] for name in names]
+    states = encoded_states(names, photo_states(reading.folder, names))
     sharded = ShardedFolder(folder, KIND, VERSION, fingerprint(options, states))
     if sharded.exists(replace=replace, fix="name another folder, or remove it"):
         return PhotoCache(folder)
@@ -198,7 +211,7 @@ def build_cache(
     run_units(CacheJob(sharded, reading), todo, engine=engine or Engine(), label="photo cache")
     wait()
     if not index:
-        facts = _join(sharded) | {"photos": str(reading.folder.resolve()), **options}
+        facts = _join(sharded) | {"photos": place_text(reading.folder), **options}
         sharded.seal(replace=replace, **facts)
         _report(folder, facts, time.monotonic() - started)
     wait()

@@ -4,6 +4,7 @@ The files serve as input to a network for edge maps once the network is exported
 does not compute edge maps. Other commands read the files with the option `--edges folder:MAPS`.
 """
 
+import errno
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,17 +18,21 @@ from ..command.options import Argument, Option, takes
 from ..engines.engine import run_units
 from ..engines.options import EngineOptions
 from ..engines.work import Worker
-from ..files.durable import FolderError, atomic_path, check_free, check_outside, fingerprint
+from ..files.durable import FolderError, atomic_path, check_outside, encoded_states, fingerprint
 from ..files.machine import cores
-from ..files.shards import LEFT_OUT, ShardedFolder, write_left_out
-from .edges import KIND, KINDS, MARGIN, check_edges, edges_state, resolve_edges, unknown_kind
-from .formats import PhotoFolderError, photo_state
-from .intake_options import PHOTO_FOLDER, IntakeOptions
+from ..files.remote import named, place_text
+from ..files.sharded_address import Sharded, sharded_folder
+from .edges import KIND, KINDS, MARGIN, check_edges, check_maps_of, edges_state, resolve_edges, unknown_kind
+from .formats import PhotoFolderError
+from .intake import Intake
+from .intake_options import PHOTO_PLACE, IntakeOptions
 from .reader import MAX_PIXELS, PhotoError
 from .reading import Reading
 
 VERSION = 1
 UNIT = 256  # photos of a unit of work
+# Storages of objects have names of files that a disk has not, and files of the name of a folder.
+_NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EINVAL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +40,20 @@ class EdgeMapOptions(EngineOptions, IntakeOptions):
     """Options of the command `keras-retrieval edge-maps`."""
 
     photos: Annotated[
-        Path, Argument("Folder of photos or sketches; its sub-folders are read, too.", kind=PHOTO_FOLDER)
+        Path,
+        Argument(
+            "Folder of photos or sketches; its sub-folders are read, too. Or an address: s3://, gs://, hf:// or "
+            "http(s):// (extra cloud).",
+            kind=PHOTO_PLACE,
+        ),
     ] = field(kw_only=False)
-    output: Annotated[Path, Argument("Folder of edge maps to write.", kind=Writes("folder", FolderError))] = field(
-        kw_only=False
-    )
+    output: Annotated[
+        Path,
+        Argument(
+            "Folder of edge maps to write, or an address: s3:// or gs:// (extra cloud).",
+            kind=Writes("folder", FolderError, addresses=True),
+        ),
+    ] = field(kw_only=False)
     edges: Annotated[str, Option(f"Kind of edge maps: {KINDS}", kind=check_edges)] = "sobel"
     size: Annotated[
         int,
@@ -50,14 +64,18 @@ class EdgeMapOptions(EngineOptions, IntakeOptions):
     replace: Annotated[bool, Option("Replace OUTPUT if it contains edge maps.")] = False
 
     def check(self) -> None:
-        """Checks the range of each option, and that `edges` is not empty.
+        """Checks the range of each option, that `edges` is not empty, and that the maps are not among the photos.
 
         Raises:
-            ArgumentError: an option is out of range, or `edges` is empty.
+            ArgumentError: an option is out of range, `edges` is empty, or it names a folder of maps of photos at an
+                address.
+            FolderError: `output` is inside `photos`.
         """
         super().check()
         if not self.edges:
             raise unknown_kind(self.edges)
+        check_maps_of(self.photos, self.edges)
+        check_outside(self.output, self.photos)
 
 
 @takes(EdgeMapOptions)
@@ -66,7 +84,8 @@ def edge_maps(options: EdgeMapOptions) -> Path:
 
     The edge map of a/b.jpg is a/b.png in the output folder. Photos that cannot be read, and photos that differ from an
     earlier one only in the extension, are left out and listed with the reasons. A killed run goes on with the maps that
-    it wrote.
+    it wrote, at an address with the blocks of 256 maps that it finished. The folder also contains names.txt, the names
+    of the photos with a map, left_out.json and manifest.json.
 
     Returns:
         The output folder.
@@ -74,19 +93,23 @@ def edge_maps(options: EdgeMapOptions) -> Path:
     Raises:
         ArgumentError: an option is out of range.
         PhotoFolderError: the folder does not exist or has no photos, or no photo has an edge map.
-        FolderError: the output folder exists and may not be replaced, or is inside the folder of photos.
+        FolderError: the output folder has maps of other photos or options and may not be replaced, is not of edge maps,
+            or is inside the folder of photos.
         MissingExtraError: the kind of edge maps needs OpenCV, which is not installed.
+        RemoteError: the storage of an address does not answer, or refuses.
     """
     photos, output = options.photos, options.output
     edges = resolve_edges(options.edges)
     intake = options.take(photos)
     names = intake.photos
     print(intake.account)
-    check_outside(output, photos)
-    check_free(output, kind=KIND, replace=options.replace)
-    sharded = _folder(options, names, edges)
-    if sharded.begun() and sharded.partial.exists():
-        print(f"going on with the maps in {sharded.partial}")
+    sharded = _folder(options, intake, edges)
+    if not options.replace and sharded.exists(replace=False, fix="--replace, or name another folder"):
+        print(f"{named(output)} is already complete")
+        return output
+    sharded.check_free(replace=options.replace)
+    if not options.replace and sharded.begun():
+        print(f"going on with the maps of a run of {named(output)} that was interrupted")
     sharded.start()
     reading = Reading(
         photos,
@@ -100,18 +123,17 @@ def edge_maps(options: EdgeMapOptions) -> Path:
     own = [name for name in names if name not in reasons]
     todo = sharded.unfinished([own[start : start + UNIT] for start in range(0, len(own), UNIT)])
     run_units(EdgeMapJob(sharded, reading), todo, engine=options.chosen_engine, label="edge maps")
-    for note in sharded.notes():
-        reasons |= note["left_out"]
-    for name, reason in (intake.left_out | reasons).items():
-        print(f"left out: {printable(name)}: {reason}")
-    if len(reasons) == len(names):
-        name, reason = next(iter(reasons.items()))
-        raise PhotoFolderError(f"{photos}: no photo has an edge map; the first: {name}: {reason}")
-    count = len(names) - len(reasons)
-    write_left_out(sharded.partial / LEFT_OUT, intake.reasons | reasons)
-    facts = {"photos": str(photos.resolve()), "edges": edges, "size": options.size, "count": count}
+    written, left_out, _ = sharded.join(intake.reasons, reasons)
+    for name, reason in left_out.items():
+        if name not in intake.ignored:
+            print(f"left out: {printable(name)}: {reason}")
+    if not written:
+        sharded.discard()
+        name, reason = next((name, left_out[name]) for name in names)
+        raise PhotoFolderError(f"{named(photos)}: no photo has an edge map; the first: {printable(name)}: {reason}")
+    facts = {"photos": place_text(photos), "edges": edges, "size": options.size, "count": len(written)}
     sharded.seal(replace=options.replace, **facts)
-    print(f"{output}: {count:,} edge maps")
+    print(f"{named(output)}: {len(written):,} edge maps")
     return output
 
 
@@ -124,7 +146,7 @@ class EdgeMapJob:
         reading: how photos are read.
     """
 
-    sharded: ShardedFolder
+    sharded: Sharded
     reading: Reading
 
     def open(self) -> Worker:
@@ -133,24 +155,25 @@ class EdgeMapJob:
 
     def _write(self, number: int, names: Sequence[str], advance: Callable[[int], None]) -> None:
         written, left_out = [], {}
-        with ThreadPoolExecutor(cores()) as pool:
-            maps = pool.map(lambda name: _write(self.reading, name, self.sharded.partial), names)
-            for name, reason in zip(names, maps, strict=True):
-                if reason:
-                    left_out[name] = reason
-                else:
-                    written.append(name)
-                advance(1)
-        with self.sharded.commit(number) as unwritten:
-            if unwritten:
-                self.sharded.finish(number, written, left_out)
+        with self.sharded.draft(number) as folder:
+            with ThreadPoolExecutor(cores()) as pool:
+                maps = pool.map(lambda name: _write(self.reading, name, folder), names)
+                for name, reason in zip(names, maps, strict=True):
+                    if reason:
+                        left_out[name] = reason
+                    else:
+                        written.append(name)
+                    advance(1)
+            with self.sharded.commit(number) as unwritten:
+                if unwritten:
+                    self.sharded.finish(number, written, left_out)
 
 
-def _folder(options: EdgeMapOptions, names: Sequence[str], edges: str) -> ShardedFolder:
+def _folder(options: EdgeMapOptions, intake: Intake, edges: str) -> Sharded:
     """The folder to write; the maps of a killed run with the same photos and options are kept in it."""
     made = [edges_state(edges), options.size, options.exif, options.max_pixels, options.accept_truncated]
-    states = [[name, *photo_state(options.photos / name)] for name in names]
-    return ShardedFolder(options.output, KIND, VERSION, fingerprint(made, states))
+    states = encoded_states(intake.photos, intake.states)
+    return sharded_folder(options.output, KIND, VERSION, fingerprint(made, states), own_names=True)
 
 
 def _map_name(name: str) -> PurePosixPath:
@@ -172,13 +195,17 @@ def _write(reading: Reading, name: str, folder: Path) -> str:
     from PIL import Image
 
     path = folder / _map_name(name)
-    if path.exists():  # written by a run that was killed
-        return ""
     try:
+        if path.is_file():  # written by a run that was killed
+            return ""
         pixels = reading.read(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path, sync=False) as temporary:
+            Image.fromarray(pixels[..., 0]).save(temporary, format="PNG")
     except PhotoError as error:
         return error.reason
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path, sync=False) as temporary:
-        Image.fromarray(pixels[..., 0]).save(temporary)
+    except OSError as error:
+        if error.errno in _NO_SUCH_NAME:
+            return f"its map cannot be written under its name ({error.strerror}): rename it"
+        raise
     return ""

@@ -15,6 +15,8 @@ from keras_retrieval.errors import ArgumentError, missing_extra
 
 from ..command.kinds import Reads, refuse_address, require_package
 from ..files.durable import kind_of
+from ..files.remote import address_of
+from ..files.remote_errors import shown
 from ..files.stored_path import normal
 from .formats import PhotoFolderError, photo_state
 from .intake import take_photos
@@ -84,6 +86,20 @@ def check_edges(label: str, value: Any) -> None:
     if name == "structured":
         refuse_address(check_edges, label, place)
         _require_model(place)
+
+
+def check_maps_of(photos: Path, kind: str) -> None:
+    """Checks that the user's edge maps are not of photos at an address, whose sizes `edge_map` would not find.
+
+    Args:
+        photos: the folder of the photos, or an address.
+        kind: the value of the option `--edges`.
+
+    Raises:
+        ArgumentError: they are.
+    """
+    if kind.startswith("folder:") and (address := address_of(photos)):
+        raise ArgumentError(f"--edges folder: needs photos on this machine, and PHOTOS is {shown(address)}")
 
 
 def unknown_kind(kind: str) -> ArgumentError:

@@ -4,11 +4,13 @@ A photo that is not there, or whose content is damaged, raises PhotoError, so th
 does not answer raises `RemoteError`, which ends the work: the photo is not left out for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
-from ..files.remote import MissingFileError, RemoteFolder
-from .formats import PhotoError, Source
+from ..files.durable import FileStates
+from ..files.remote import FileState, MissingFileError, RemoteFolder, remote_folder
+from .formats import PhotoError, Source, photo_state
 from .signatures import HEAD, content_of
 
 Result = TypeVar("Result")
@@ -17,6 +19,26 @@ HEADER = 2**16  # bytes of the beginning of a file, which contain the headers of
 _HEADER_FIRST = ("JPEG", "PNG", "BMP")  # formats whose readers need no byte behind the header to know the size
 
 _MISSING = "there is no such file"
+_GONE: FileState = (0, "")
+
+
+def photo_states(folder: Path, names: Sequence[str]) -> FileStates:
+    """Returns the states of the files of photos, at an address by one listing; see `formats.photo_state`.
+
+    Args:
+        folder: the folder of the photos, or an address such as s3://BUCKET/FOLDER as a path.
+        names: the names of the photos, relative to the folder.
+
+    Raises:
+        MissingFileError: there is nothing at the address.
+        RemoteError: the storage does not answer, or refuses the listing.
+    """
+    if remote := remote_folder(folder):
+        found = remote.files()
+        states = [found.get(name, _GONE) for name in names]
+        return FileStates([size for size, _ in states], [tag for _, tag in states])
+    here = [photo_state(folder / name) for name in names]
+    return FileStates([size for size, _ in here], [changed for _, changed in here])
 
 
 def header_at(folder: RemoteFolder, name: str, size: Callable[[Source], Result]) -> Result:
@@ -58,6 +80,12 @@ def photo_at(folder: RemoteFolder, name: str, read: Callable[[Source], Result]) 
         RemoteError: the storage does not answer, or refuses.
     """
     return _read_twice(folder, name, read, _content(folder, name))
+
+
+def photo_of(path: Path, read: Callable[[Source], Result]) -> Result:
+    """Reads a photo of this machine or at an address, whose path is whole; see `photo_at`."""
+    remote = remote_folder(path.parent)
+    return photo_at(remote, path.name, read) if remote else read(path)
 
 
 def _read_twice(folder: RemoteFolder, name: str, read: Callable[[Source], Result], content: bytes) -> Result:

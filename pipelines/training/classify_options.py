@@ -15,7 +15,7 @@ from ..networks.custom_layers import CustomLayers
 from ..networks.files import model_identity
 from ..networks.kinds import KERAS_NETWORK
 from ..networks.precision import PRECISION, PRECISIONS, TRAINING_PRECISION_HELP
-from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
+from ..photos.intake_options import PHOTO_PLACE, IntakeOptions
 from ..photos.object_options import ObjectOptions
 
 
@@ -24,7 +24,12 @@ class ClassifyOptions(EngineOption, CustomLayers, IntakeOptions, ObjectOptions):
     """The options of the step `classify`, which trains the trunk of a network to classify landmarks."""
 
     photos: Annotated[
-        Path, Argument("Folder with one sub-folder per landmark, or a folder that `clean` made.", kind=PHOTO_FOLDER)
+        Path,
+        Argument(
+            "Folder with one sub-folder per landmark, or its address: s3://, gs://, hf:// or http(s):// (extra cloud). "
+            "Or a folder that `clean` made.",
+            kind=PHOTO_PLACE,
+        ),
     ] = field(kw_only=False)
     output: Annotated[
         Path,

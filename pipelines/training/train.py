@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ..command.options import takes
-from ..files.durable import fingerprint
+from ..files.durable import encoded_states, fingerprint
 from ..networks.precision import resolve_precision
 from ..photos.edges import resolve_edges
-from ..photos.formats import photo_state
 from ..photos.reading import Reading
+from ..photos.remote_photos import photo_states
 from ..training_tuples.checks import check
 from ..training_tuples.data import Tuples
 from ..training_tuples.file import read_tuples
@@ -90,7 +90,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
 
 def _require_same_run(workers: Workers, options: TrainOptions, tuples: Tuples) -> None:
     if workers.count > 1:
-        states = fingerprint([[name, *photo_state(options.photos / name)] for name in tuples.images])
+        states = fingerprint(encoded_states(tuples.images, photo_states(options.photos, tuples.images)))
         folders = {"output": options.output} | ({"cache": options.cache.parent} if options.cache else {})
         require_same_run(workers, options.in_common(), states, folders)
 

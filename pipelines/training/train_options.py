@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from keras_retrieval.errors import ArgumentError
 
-from ..command.kinds import Reads, Writes, checked_by_the_step
+from ..command.kinds import Reads, Writes, checked_by_the_step, takes_addresses
 from ..command.options import Argument, Option
 from ..descriptors.multi_scale import MIRROR_HELP, parse_scales
 from ..descriptors.options import SHIFT_HELP, SHRINKAGE_DEFAULT
@@ -18,13 +18,15 @@ from ..evaluation.datasets import DATASETS, check_dataset
 from ..evaluation.errors import GroundTruthError
 from ..files.durable import FolderError
 from ..files.finished_folders import TRAINED, TRAINING
+from ..files.remote import address_of, check_address
+from ..files.remote_errors import shown
 from ..networks.custom_layers import CustomLayers
 from ..networks.files import model_identity
 from ..networks.kinds import KERAS_NETWORK
 from ..networks.precision import PRECISION, PRECISIONS, TRAINING_PRECISION_HELP
 from ..photos.augmentation import Augmentation
 from ..photos.edges import HELP as EDGES_HELP
-from ..photos.edges import check_edges, edges_state
+from ..photos.edges import check_edges, check_maps_of, edges_state
 from ..photos.intake_options import ACCEPT_TRUNCATED_HELP, PHOTO_FOLDER
 from ..photos.object_options import ObjectOptions
 from ..training_tuples.options import MISSING
@@ -66,6 +68,12 @@ def epochs_of(text: str) -> list[int]:
     return found
 
 
+@takes_addresses
+def photos_of_tuples(label: str, value: Any) -> None:
+    """The kind of the folder of the photos: the step checks that they exist, and here an address is checked."""
+    check_address(label, value)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(EngineOption, CustomLayers, ObjectOptions):
     """The options of the step `train`, which trains a network on tuples.
@@ -84,9 +92,10 @@ class TrainOptions(EngineOption, CustomLayers, ObjectOptions):
     photos: Annotated[
         Path,
         Option(
-            "Folder of the photos. If not given: TUPLES if it is a folder of photos, else the folder from which it was "
-            "made if that is known, else the folder that contains TUPLES.",
-            kind=checked_by_the_step,
+            "Folder of the photos, or with a tuples.npz its address: s3://, gs://, hf:// or http(s):// (extra cloud). "
+            "If not given: TUPLES if it is a folder of photos, else the folder from which it was made if that is "
+            "known, else the folder that contains TUPLES.",
+            kind=photos_of_tuples,
         ),
     ] = _FROM_TUPLES
     missing: Annotated[
@@ -484,6 +493,11 @@ class TrainOptions(EngineOption, CustomLayers, ObjectOptions):
             raise ArgumentError("--best score needs a collection to score on: give --dataset and --dataset-photos")
         if self.binarize and not self.edges:
             raise ArgumentError("--binarize needs edge maps: give --edges")
+        check_maps_of(self.photos, self.edges)
+        if (address := address_of(self.photos)) and self.tuples.suffix != ".npz":
+            raise ArgumentError(
+                f"--photos {shown(address)} needs a file of tuples, which the step tuples makes: {self.tuples} is none"
+            )
         if self.jit and (self.chunk is not None or self.refresh or not self.padded):
             raise ArgumentError("--jit cannot be combined with --exact, --chunk or --refresh: XLA needs fixed shapes")
         self._check_devices()

@@ -19,7 +19,7 @@ from ..files.finished_folders import TRAINED, TRAINING
 from ..networks.custom_layers import CustomLayers
 from ..networks.files import model_identity
 from ..networks.kinds import KERAS_NETWORK
-from ..photos.intake_options import PHOTO_FOLDER
+from ..photos.intake_options import PHOTO_PLACE
 from ..photos.object_boxes import BoxesError
 
 MOST_PROPOSALS = 10_000
@@ -34,7 +34,14 @@ class TrainProposalsOptions(EngineOption, CustomLayers):
         Path,
         Argument("boxes.json that `clean` made, or a folder that `sample-photos` made.", kind=Reads("any", BoxesError)),
     ] = field(kw_only=False)
-    photos: Annotated[Path, Option("Folder of the photos to which the boxes belong.", kind=PHOTO_FOLDER)]
+    photos: Annotated[
+        Path,
+        Option(
+            "Folder of the photos to which the boxes belong, or its address: s3://, gs://, hf:// or http(s):// (extra "
+            "cloud).",
+            kind=PHOTO_PLACE,
+        ),
+    ]
     output: Annotated[
         Path,
         Option("Folder of the run, called RUN below.", kind=Writes("folder", FolderError, made=(TRAINED, TRAINING))),

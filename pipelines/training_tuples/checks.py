@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_retrieval.errors import printable
 
+from ..files.remote import MissingFileError, named, remote_folder
 from ..files.stored_path import stored_path
 from .data import Tuples, TuplesError
 
@@ -20,7 +21,7 @@ def check(tuples: Tuples, photos: Path | None = None, *, skip_missing: bool = Fa
 
     Args:
         tuples: the tuples to check, from any source.
-        photos: folder in which the photos of the tuples must exist; None skips this check.
+        photos: folder, or its address, in which the photos of the tuples must exist; None skips this check.
         skip_missing: whether photos that do not exist are logged. Otherwise they are an error, unless none exists.
 
     Returns:
@@ -69,15 +70,23 @@ def _missing_photos(tuples: Tuples, photos: Path) -> np.ndarray:
 
     Raises:
         TuplesError: the folder does not exist, or contains none of the photos.
+        RemoteError: the storage of an address does not answer, or refuses.
     """
-    if not photos.is_dir():
+    if remote := remote_folder(photos):
+        try:
+            found = remote.files()
+        except MissingFileError as error:
+            raise TuplesError(f"{named(photos)}, the folder of the photos, does not exist") from error
+        missing = np.array([name not in found for name in tuples.images], bool)
+    elif photos.is_dir():
+        missing = np.array([not stored_path(photos / name).is_file() for name in tuples.images], bool)
+    else:
         raise TuplesError(
             f"{photos}, the folder of the photos, {'is not a folder' if photos.exists() else 'does not exist'}"
         )
-    missing = np.array([not stored_path(photos / name).is_file() for name in tuples.images], bool)
     if missing.all():
         raise TuplesError(
-            f"{_where(tuples, 0)}: {photos / tuples.images[0]} does not exist, nor does any other of the "
+            f"{_where(tuples, 0)}: {named(photos / tuples.images[0])} does not exist, nor does any other of the "
             f"{len(missing):,} photos: give the folder below which the names are paths with --photos"
         )
     return missing
@@ -86,7 +95,7 @@ def _missing_photos(tuples: Tuples, photos: Path) -> np.ndarray:
 def _missing_text(tuples: Tuples, missing: np.ndarray, photos: Path) -> str:
     """Describes photos that do not exist: their number, and the first few with their places in the source."""
     rows = np.flatnonzero(missing)
-    first = "; ".join(f"{_where(tuples, row)}: {photos / tuples.images[row]}" for row in rows[:_LISTED])
+    first = "; ".join(f"{_where(tuples, row)}: {named(photos / tuples.images[row])}" for row in rows[:_LISTED])
     more = f"; and {len(rows) - _LISTED:,} more" if len(rows) > _LISTED else ""
     return f"{len(rows):,} of {len(missing):,} photos do not exist: {printable(first)}{more}"
 

@@ -159,6 +159,7 @@ _OF_FUNCTIONS = {
     "published_network": (MISSING, FOLDER, "megaloc"),
     "known_weights": ("megalok",),
     "checked_by_the_step": (MISSING,),
+    "photos_of_tuples": (MISSING,),
     "address_to_listen_on": ("a host name with blanks",),
     "host_to_allow": ("photos.example:80", "http://photos.example"),
     "token_file": (MISSING, FILE, FOLDER),

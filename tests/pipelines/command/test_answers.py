@@ -140,7 +140,7 @@ def test_a_missing_extra_is_answered_before_anything_heavy_is_imported(answers):
 
 EXISTING = [
     (["extract", "model.keras", "photos", "descriptors"], "descriptors was made from other photos or options"),
-    (["edge-maps", "photos", "descriptors"], "descriptors exists already"),
+    (["edge-maps", "photos", "descriptors"], "descriptors contains descriptors, not edge maps"),
     (["positions", "photos", "existing.csv"], "existing.csv exists already"),
     (["index", "descriptors", "index"], "index exists already"),
     (["train", "tuples.npz", "--photos", "photos", "--model", "model.keras", "--output", "run"], "give --resume"),
@@ -177,7 +177,8 @@ TAKE_ADDRESSES = {
     "app": {"host", "allow_host"}, "extract": {"photos", "output"}, "tuples": {"source", "descriptors"},
     "evaluate": {"distractors"}, "localize": {"index"}, "index": {"descriptors", "output"}, "update": {"add"},
     "calibrate": {"local"}, "groups": {"local"}, "search": {"local"},
-    "serve": {"index", "local", "host", "allow_host"},
+    "serve": {"index", "local", "host", "allow_host"}, "edge-maps": {"photos", "output"}, "train": {"photos"},
+    "classify": {"photos"}, "train-proposals": {"photos"},
 }  # fmt: skip
 
 

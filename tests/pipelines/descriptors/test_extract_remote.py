@@ -12,7 +12,11 @@ from pipelines.descriptors.folder import read_crops, read_descriptors
 from pipelines.files.durable import FolderError, partial_of
 from pipelines.files.remote import RemoteError
 from pipelines.files.shards import read_left_out
+from pipelines.local_features import extraction
+from pipelines.local_features.features import LocalFeatures
+from pipelines.local_features.folder import local_features_of, open_features
 from pipelines.photos.formats import PhotoFolderError
+from pipelines.photos.reader import photo_size, read_photo
 from tests.helpers.faulty_storage import FaultyFileSystem, faulty_storage, upload
 from tests.helpers.small import draw_folder, saved_network, shards
 
@@ -154,11 +158,6 @@ def test_addresses_that_cannot_be_read_are_named(small, faults, tmp_path, place,
         extract(small, place, tmp_path / "out")
 
 
-def test_local_features_need_photos_of_this_machine(small, faults, tmp_path):
-    with pytest.raises(ArgumentError, match="--local needs photos on this machine"):
-        extract(small, PLACE, tmp_path / "out", local="xfeat")
-
-
 OUTPUT = "faulty://bucket/descriptors"
 
 
@@ -230,3 +229,36 @@ def test_an_output_at_an_address_is_finished_continued_and_replaced(small, local
 def test_outputs_that_cannot_be_are_refused(small, faults, output, error, said):
     with pytest.raises(error, match=said):
         extract(small, PLACE, output)
+
+
+class Extracted:
+    """In place of an extractor: one feature in the middle of each photo."""
+
+    def read(self, source, *, accept_truncated):
+        height, width = photo_size(source)
+        return read_photo(source, accept_truncated=accept_truncated), (width, height)
+
+    def features(self, pixels, extent):
+        middle = np.array([extent], np.float32) / 2
+        return LocalFeatures(middle, np.full((1, 64), 1 / 8, np.float32), *extent)
+
+
+def test_local_features_are_written_beside_the_descriptors_and_go_with_them(
+    small, photos, faults, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "weights.npz").write_bytes(b"weights")
+    monkeypatch.setattr(extraction, "open_extractor", lambda *_, **__: Extracted())
+    options = {"shard": 8, "local": str(tmp_path / "weights.npz")}
+    extract(small, PLACE, OUTPUT, **options)
+    assert f"{OUTPUT}/local: 23 local features of 23 photos" in capsys.readouterr().out
+    stored = open_features(local_features_of(Path(OUTPUT)))
+    assert stored.names == read_descriptors(Path(OUTPUT))[1]
+    size = np.array([stored.read("deep er/é/000.png").width, stored.read("deep er/é/000.png").height])
+    np.testing.assert_allclose(stored.read("deep er/é/000.png").keypoints, [size / 2], atol=0.01)
+    faults.requests.clear()
+    extract(small, PLACE, OUTPUT, **options)
+    assert not {request for request, _ in faults.requests} & {"write", "remove"}
+    assert {path for request, path in faults.requests if path.endswith((".npy", ".png"))} == set()
+    extract(small, PLACE, OUTPUT, shard=8, size=32, replace=True)
+    assert local_features_of(Path(OUTPUT)) is None
+    assert not [name for name in FaultyFileSystem.store if "/local/" in name]

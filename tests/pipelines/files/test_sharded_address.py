@@ -97,11 +97,11 @@ def killed_at(faults, fatal):
     return met
 
 
-def read_whole():
+def read_whole(kind="descriptors"):
     """The fingerprint of the folder, all of whose files are there; None if it is not there."""
     if not remote_folder(PLACE).has(MANIFEST):
         return None
-    manifest = read_manifest(PLACE, kind="descriptors", version=1)
+    manifest = read_manifest(PLACE, kind=kind, version=1)
     for name, checksum in manifest["sha256"].items():
         assert sha256(remote_folder(PLACE).read(name)).hexdigest() == checksum
     return manifest["fingerprint"]
@@ -294,3 +294,93 @@ def test_a_shard_whose_note_is_damaged_is_done_again(faults, tmp_path, place, no
     with pytest.raises(FolderError, match=r"shard-00001.json was damaged: run the command again"):
         do()
     assert do() == ([1], ["a", "b", "c", "d"])
+
+
+def maps(fingerprint="mine"):
+    return sharded_folder(PLACE, "edge maps", 1, fingerprint, own_names=True)
+
+
+def draw(sharded, *, replace=False, photos=("a", "sub/b", "c d")):
+    """Writes maps as `edge-maps` does: a file of a name of its own for each photo, two in a shard."""
+    sharded.start()
+    for number, names in sharded.unfinished([photos[:2], photos[2:]]).items():
+        with sharded.draft(number) as folder:
+            for name in names:
+                (folder / f"{name}.png").parent.mkdir(exist_ok=True)
+                (folder / f"{name}.png").write_bytes(f"{name} by {sharded.fingerprint}".encode())
+            with sharded.commit(number) as there:
+                assert there == folder
+                sharded.finish(number, names, {})
+    sharded.join()
+    sharded.seal(replace=replace)
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_files_with_names_of_their_own_are_whole_and_known_again_after_a_kill(faults, earlier):
+    fatal, ended = 0, set()
+    while True:
+        FaultyFileSystem.store.clear()
+        if earlier:
+            draw(maps("old"), photos=("a", "old", "x"))
+        met = killed_at(faults, fatal)
+        try:
+            draw(maps(), replace=earlier)
+            break
+        except KeyboardInterrupt:
+            pass
+        finally:
+            faults.met = met
+        ended.add(read_whole("edge maps"))
+        if not maps().exists(replace=True, fix="x"):
+            maps().check_free(replace=earlier)
+            draw(maps(), replace=earlier)
+        assert read_whole("edge maps") == "mine"
+        assert stored() == {MANIFEST, NAMES, LEFT_OUT, "a.png", "sub/b.png", "c d.png"}
+        fatal += 1
+    assert fatal > 10
+    assert ended == ({"old", None, "mine"} if earlier else {None, "mine"})
+
+
+def test_a_run_with_other_photos_removes_the_files_of_a_killed_one_and_no_others(faults):
+    met, faults.met = faults.met, lambda request, path: stop() if path.endswith("shard-00001.json") else None
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        draw(maps("old"), photos=("old", "older", "oldest"))
+    faults.met = met
+    maps().check_free(replace=False)
+    draw(maps())
+    assert stored() == {MANIFEST, NAMES, LEFT_OUT, "a.png", "sub/b.png", "c d.png"}
+    remote_folder(PLACE).write("theirs.png", b"mine")
+    with pytest.raises(FolderError, match=r"will not be replaced .it contains theirs\.png"):
+        maps("new").check_free(replace=True)
+
+
+def with_local(fingerprint="mine"):
+    return sharded_folder(PLACE, "descriptors", 1, fingerprint, inside={"local": "local features"})
+
+
+def test_a_folder_inside_another_goes_with_it_when_it_is_replaced(faults):
+    run(with_local("old"))
+    inner = sharded_folder(PLACE / "local", "local features", 1, "inner")
+    inner.start()
+    inner.unfinished([["a"]])
+    with inner.commit(0) as folder:
+        np.save(folder / "features-00000.npy", np.zeros(1))
+        inner.finish(0, ["a"], {})
+    inner.join()
+    inner.seal(replace=False)
+    assert len([name for name in stored() if name.startswith("local/")]) == 4
+    assert with_local("old").exists(replace=False, fix="")
+    with_local().check_free(replace=True)
+    kept = []
+    run(with_local(), replace=True, before_seal=lambda: kept.append({name for name in stored() if "local/" in name}))
+    assert len(kept[0]) == 4
+    assert not [name for name in stored() if name.startswith("local/")]
+    remote_folder(PLACE).write("local/photo.jpg", b"mine")
+    with pytest.raises(FolderError, match=r"will not be replaced .it contains local/photo\.jpg"):
+        with_local("new").check_free(replace=True)
+    with pytest.raises(FolderError, match=r"it contains local/photo\.jpg"):
+        address("new").check_free(replace=True)

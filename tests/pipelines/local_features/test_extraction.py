@@ -1,6 +1,7 @@
 """Local features in files: those of each photo, in the pixels of the upright photo, whatever happens to a run."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from pipelines.local_features.errors import LocalFeaturesError
 from pipelines.local_features.extraction import LocalSettings, extract_local_features
 from pipelines.local_features.extractors import open_extractor, reopen_extractor
 from pipelines.local_features.features import from_records, to_records
-from pipelines.local_features.folder import KIND, VERSION, open_features
+from pipelines.local_features.folder import KIND, VERSION, local_features_of, open_features
+from tests.helpers.faulty_storage import FaultyFileSystem, faulty_storage, upload
 from tests.helpers.small_local_features import draw_patterns, save_weights, scattered
 
 
@@ -196,3 +198,44 @@ def test_the_extractor_of_stored_features_is_found_again(weights, tmp_path):
     onnx = facts | {"extractor": facts["extractor"] | {"name": "aliked", "path": str(tmp_path / "gone.onnx")}}
     with pytest.raises(LocalFeaturesError, match="no longer exists"):
         reopen_extractor(onnx)
+
+
+def test_features_at_an_address_are_those_of_a_folder_whatever_happens(opened, weights, photos, tmp_path, monkeypatch):
+    pytest.importorskip("fsspec")
+    monkeypatch.setenv("KERAS_RETRIEVAL_CACHE", str(tmp_path / "cache"))
+    (photos / "1.png").write_bytes((photos / "1.png").read_bytes()[:300])
+    settings, names = LocalSettings(str(weights)), names_of(photos)
+    extract_local_features(photos, names, tmp_path / "local", settings)
+    with faulty_storage(monkeypatch) as faults:
+        upload(photos, "bucket/photos")
+        there, output = Path("faulty://bucket/photos"), Path("faulty://bucket/descriptors/local")
+        met, faults.every = faults.met, 5
+
+        def killed(request, path):
+            met(request, path)
+            if request == "write" and path.endswith("shard-00001.json"):
+                raise KeyboardInterrupt
+
+        faults.met = killed
+        with pytest.raises(KeyboardInterrupt):
+            extract_local_features(there, names, output, settings)
+        assert local_features_of(output.parent) is None
+        faults.met = met
+        faults.outage = faults.clock.now, faults.clock.now + 60
+        extract_local_features(there, names, output, settings)
+        right, found = open_features(tmp_path / "local"), open_features(local_features_of(output.parent))
+        assert found.names == right.names == ["0.png", "2.png", "3.png", "4.png"]
+        assert read_left_out(found.folder) == read_left_out(right.folder)
+        for name in right.names:
+            for one, other in zip(found.records(name), right.records(name), strict=True):
+                np.testing.assert_array_equal(one, other)
+        assert {name.rpartition("/")[2] for name in FaultyFileSystem.store if "/local/" in name} == {
+            "manifest.json",
+            *found.facts["sha256"],
+        }
+        faults.requests.clear()
+        extract_local_features(there, names, output, settings)
+        assert faults.count("read") < 9
+        assert not faults.count("write")
+        with pytest.raises(FolderError, match="faulty://bucket/descriptors/local was made from other photos"):
+            extract_local_features(there, names, output, LocalSettings(str(weights), storage="int8"))

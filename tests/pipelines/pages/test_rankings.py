@@ -3,13 +3,17 @@
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from pipelines.pages.charts import over_epochs
 from pipelines.pages.rankings import Case, Hit, Picture, page, percent
+from tests.helpers.faulty_storage import faulty_storage, upload
 from tests.helpers.small_network import draw_photo
 
 NASTY = ['</script><script>alert("x")</script>', "{{ facts }}{{7*6}}", "a'b\"c", "&amp;", "%s \\u003c", "]];//"]
@@ -112,6 +116,21 @@ def test_a_picture_that_cannot_be_read_is_an_empty_place(tmp_path):
     text = page("k", "T", [], cases=[Case(photo(tmp_path, "a"), "", hits)])
     assert Parsed(text).pictures == [("p0", "a"), ("unread", "b.png"), ("unread", "c.png")]
     assert len(thumbnails(text)) == 1
+
+
+def test_pictures_at_an_address_are_those_of_a_folder(tmp_path, monkeypatch):
+    pytest.importorskip("fsspec")
+    here = photo(tmp_path, "a b#%?é")
+    here = replace(here, box=(1, 1, 8, 8))
+    with faulty_storage(monkeypatch) as faults:
+        upload(tmp_path, "bucket/photos")
+        there = [Path("faulty://bucket/photos") / name for name in (here.path.name, "gone.png")]
+        local, remote, gone = (page("x", "x", [], cases=[Case(one, "", [])]) for one in (
+            here, replace(here, path=there[0]), replace(here, path=there[1])))  # fmt: skip
+        assert thumbnails(local) == thumbnails(remote) != {}
+        assert thumbnails(gone) == {}
+        faults.outage = 0.0, 1e9
+        assert thumbnails(page("x", "x", [], cases=[Case(replace(here, path=there[0]), "", [])])) == {}
 
 
 def test_a_page_of_nothing_is_a_page():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from pipelines.photos import cache as photo_cache
 from pipelines.photos.cache import PhotoCache, build_cache
 from pipelines.photos.reader import PhotoError
 from pipelines.photos.reading import Reading
+from tests.helpers.faulty_storage import FaultyFileSystem, faulty_storage, upload
 from tests.helpers.small import draw, draw_folder
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -180,3 +182,39 @@ def test_work_on_other_photos_is_begun_anew(photos, tmp_path, caplog):
     assert "starting over" in caplog.text
     assert cache.names == names
     assert not (cache.folder / "mine.txt").exists()
+
+
+def test_photos_at_an_address_are_read_once_and_none_is_lost_to_faults(photos, tmp_path, monkeypatch):
+    pytest.importorskip("fsspec")
+    names, reading = photos
+    monkeypatch.setattr(photo_cache, "SHARD_BYTES", 5 * 3 * 40 * 40)
+    local = build_cache(tmp_path / "local", names, reading)
+    with faulty_storage(monkeypatch) as faults:
+        upload(reading.folder, "bucket/photos")
+        there = Reading(Path("faulty://bucket/photos"), 40)
+        met = faults.met
+
+        def killed(request, path):
+            met(request, path)
+            if path.endswith(names[7]):
+                raise KeyboardInterrupt
+
+        faults.met = killed
+        with pytest.raises(KeyboardInterrupt):
+            build_cache(tmp_path / "cache", names, there)
+        faults.met = met
+        faults.requests.clear()
+        faults.every, faults.outage = 6, (0.0, 60.0)
+        cache = build_cache(tmp_path / "cache", [*names, "gone.png"], there, replace=True)
+        assert cache.left_out == {"gone.png": "there is no such file"}
+        faults.requests.clear()
+        faults.every = 0
+        cache = build_cache(tmp_path / "cache", names, there, replace=True)
+        assert [request for request, _ in faults.requests] == ["find"] + ["read"] * len(names)
+        assert build_cache(tmp_path / "cache", names, there).manifest["photos"] == "faulty://bucket/photos"
+        assert faults.count("read") == len(names)
+        for name in names:
+            np.testing.assert_array_equal(cache.read(name), local.read(name))
+        FaultyFileSystem.store[f"/bucket/photos/{names[0]}"].created += timedelta(days=1)
+        with pytest.raises(FolderError, match="was made from other photos or options"):
+            build_cache(tmp_path / "cache", names, there)
