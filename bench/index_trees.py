@@ -1,6 +1,6 @@
 """Queries per second of processor time at a recall: trees of several sizes, hashes without a tree, and faiss.
 
-    python -m bench.index_trees [--rows 20000] [--against 'faiss HNSW,faiss IVF-PQ'] [--work FOLDER] [--repeat 5]
+    python -m bench.index_trees [--rows 20000] [--leaves 141] [--against 'faiss HNSW,faiss IVF-PQ'] [--work FOLDER]
 
 The descriptors and queries are those of `bench.index`. Queries are searched in batches of 100; the time is that of the
 processor over all threads, the least of several passes, so that other work on the cores matters little. For each method
@@ -32,6 +32,10 @@ Point = tuple[str, float, float]  # settings, recall, queries per second of proc
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=20_000, help="number of descriptors")
+    parser.add_argument(
+        "--leaves",
+        help="sizes of trees, separated by commas, 0 for none; by default none, and 1/2, 1 and 2 of the root",
+    )
     parser.add_argument("--against", default="faiss HNSW", help="other methods of bench.index, separated by commas")
     parser.add_argument("--repeat", type=int, default=5, help="passes over all queries, of which the fastest counts")
     parser.add_argument(
@@ -58,7 +62,8 @@ def main() -> None:
 
     with recorded(f"index-trees-{count}") as add:
         root = round(math.sqrt(count))
-        for leaves in (0, root // 2, root, 2 * root):
+        sizes = (0, root // 2, root, 2 * root) if not arguments.leaves else map(int, arguments.leaves.split(","))
+        for leaves in sizes:
             name = f"ours, {leaves} leaves" if leaves else "ours, no tree"
             for row in best(count, name, ours(work / "trees" / f"{count}-{leaves}", folder, leaves, measure)):
                 add(row)

@@ -48,6 +48,7 @@ from .shards import (
     unpacked,
     without_finished,
 )
+from .space import DiskSpaceError
 
 log = logging.getLogger("keras_retrieval")
 
@@ -215,6 +216,10 @@ class ShardedAddress:
             self._open[number] = Path(folder)
             try:
                 yield Path(folder)
+            except DiskSpaceError as error:
+                raise DiskSpaceError(
+                    f"{error}; files of {named(self.folder)} are made there: TMPDIR names another folder for them"
+                ) from error
             finally:
                 del self._open[number]
 

@@ -9,6 +9,7 @@ from pipelines.files.durable import MANIFEST, FolderError, read_manifest
 from pipelines.files.remote import RemoteError, remote_folder
 from pipelines.files.sharded_address import ShardedAddress, sharded_folder
 from pipelines.files.shards import LEFT_OUT, NAMES, ShardedFolder
+from pipelines.files.space import DiskSpaceError
 
 pytest.importorskip("fsspec")
 
@@ -384,3 +385,16 @@ def test_a_folder_inside_another_goes_with_it_when_it_is_replaced(faults):
         with_local("new").check_free(replace=True)
     with pytest.raises(FolderError, match=r"it contains local/photo\.jpg"):
         address("new").check_free(replace=True)
+
+
+@pytest.mark.parametrize("make", [address, maps])
+def test_a_full_disk_of_this_machine_is_named_with_what_to_set(faults, make):
+    sharded = make()
+    sharded.start()
+    with (
+        pytest.raises(DiskSpaceError, match=r"x needs .* files of faulty://bucket/out are made there: TMPDIR names"),
+        sharded.commit(0),
+    ):
+        raise DiskSpaceError("x needs more than is free")
+    with sharded.commit(0) as folder:  # the shard can be tried again
+        assert not list(folder.iterdir())
