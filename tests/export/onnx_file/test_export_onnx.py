@@ -103,9 +103,12 @@ def made(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(
-    ("name", "scales"), [(name, "1") for name in [*OF_MAPS, "rmac proposals"]] + [("gem", "1,0.7071,0.5")]
-)
+# rgem has the regions of rmac, and in each the pooling of gem.
+LONG = {"rgem"}
+POOLED = [pytest.param(name, "1", marks=[pytest.mark.long] * (name in LONG)) for name in [*OF_MAPS, "rmac proposals"]]
+
+
+@pytest.mark.parametrize(("name", "scales"), [*POOLED, ("gem", "1,0.7071")])
 def test_every_pooling_takes_photos_of_any_size(tmp_path, name, scales):
     """At sizes and batches that the export itself does not compare."""
     model = pooled(name)

@@ -39,10 +39,11 @@ pytest.importorskip("tensorflow_serving.apis", reason="tensorflow-serving-api is
 
 ROOT = Path(__file__).resolve().parents[3]
 SIZE = 48
+# Regions of proposals have all that a graph has of regions of a grid, which many tests of layers compile and save.
 ALEXNET = [
-    ("alexnet_rmac", {"levels": 2, "whitening": True, "dim": 32}),
     ("alexnet_rmac", {"regions": "proposals", "proposals": 5, "anchors": (2, 4), "regional_dim": 40}),
-    ("alexnet_netvlad", {"clusters": 4, "dim": 16}),
+    pytest.param("alexnet_rmac", {"levels": 2, "whitening": True, "dim": 32}, marks=pytest.mark.long),
+    pytest.param("alexnet_netvlad", {"clusters": 4, "dim": 16}, marks=pytest.mark.long),
 ]
 
 
