@@ -145,7 +145,7 @@ def test_compiled_gives_the_same(name):
     layer, x = make(name)
     model = functional(layer, x)
     model.compile(jit_compile=True)
-    expected = numpy(run(model, x))
+    expected = numpy(run(model, x))  # operation by operation, except on JAX, which would compile each of them
     np.testing.assert_allclose(model.predict_on_batch(x), expected, rtol=2e-5, atol=2e-5)
 
 
