@@ -1,8 +1,10 @@
 """Query-time methods by name: `parse` reads a text such as "dba:10,alphaqe:50:3,superglobal", `Ranker` applies it.
 
 Query-time methods improve a search without training: database augmentation, query expansion, re-ranking and diffusion.
-They take the neighbours of an image for matches. By default they use only likely matches (see `LikelyMatches`), so that
-they do no harm where an object has few images; a number for n or neighbours takes that many, as published.
+They take the neighbours of an image for matches. By default they use only likely matches (see `LikelyMatches`), and a
+ranking begins as that by similarity does, up to the end of its first likely matches, or with its first three rows where
+there are none, so that they do no harm where an object has few images; a number for n or neighbours takes that many, as
+published.
 
 This module defines the names of the methods, the order of their parameters and the defaults. The commands
 `keras-retrieval evaluate` and `keras-retrieval search` accept the same text.
@@ -18,7 +20,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ..errors import ArgumentError, RetrievalError
-from .likely_matches import LikelyMatches
+from .likely_matches import SAME, LikelyMatches
 from .reranking import Graph, augment_database, diffusion, expand_queries, mutual_graph, nearest, rerank
 from .rows import Advance, Database, count_rows
 from .whole_ranking import count_passes, sort_all
@@ -63,6 +65,7 @@ _MEANINGS = {
 
 _NEIGHBOURS = {"superglobal": 9}  # with "auto", the number of nearest rows of which the likely matches are taken
 _MOST = 50  # the same for the other methods
+_KEPT = 3  # rows at the beginning of a ranking that stay where a query has no likely matches
 _AUGMENTATIONS = ("dba", "rankdba")  # methods that change the database instead of a ranking
 _DEEP = 8  # for k above 1/8 of the database, sorting all similarities once is faster than merging chunks
 
@@ -192,7 +195,9 @@ class Ranker:
         Returns:
             Row numbers, (Q, min(k, N)) int64, and scores, (Q, min(k, N)) float32, best first. The score of a row is
             computed by the method that ranked the row. The method `superglobal` ranks only its `first` rows; later rows
-            keep the scores of the previous ranking, which are not comparable with those of the first rows.
+            keep the scores of the previous ranking, which are not comparable with those of the first rows. If all
+            methods use likely matches, the rows at the beginning that keep their place have their similarity, or the
+            best score of the other rows if that is larger.
 
         Raises:
             ArgumentError: `k` is below 1, the database has no rows, or the shapes do not match.
@@ -203,16 +208,56 @@ class Ranker:
         depth = min(
             self.size, max([k, *(int(step.numbers[0]) for step in self.steps if step.method not in _AUGMENTATIONS)])
         )
-        ranking = None
+        original, plain, ranking = queries, None, None
+        if self.steps and all(step.auto for step in self.steps):
+            # Likely matches are looked for among the descriptors as they are.
+            plain = self._searched(queries, min(self.size, max(depth, _MOST)), self._plain)
         for step in self.steps:
             if step.method in ("aqe", "alphaqe"):
-                queries, ranking = self._expanded(queries, ranking, step), None
+                near = plain if queries is original else None
+                queries, ranking = self._expanded(queries, ranking, step, near), None
             elif step.method == "superglobal":
                 ranking = self._reranked(queries, ranking or self._searched(queries, depth), step)
             elif step.method == "diffusion":
                 ranking = self._diffused(queries, depth, step)
         indexes, scores = ranking or self._searched(queries, min(k, self.size))
+        if plain:
+            indexes, scores = self._with_leading_matches(original, plain, (indexes, scores))
         return indexes[:, :k], scores[:, :k]
+
+    def _with_leading_matches(self, queries: np.ndarray, plain: Ranking, ranking: Ranking) -> Ranking:
+        """Begins a ranking by the methods as that by similarity begins, up to the end of its first likely matches.
+
+        What similarity ranks first is mostly right, and the methods are for what comes after it. A query without likely
+        matches keeps its first `_KEPT` rows.
+
+        Args:
+            queries: descriptors of the queries, (Q, D).
+            plain: the ranking by similarity, (Q, k or more).
+            ranking: the ranking by the methods, (Q, k).
+        """
+        likely = self._likely
+        assert likely is not None, "methods that use likely matches have them"
+        first, similarities = (part[:, :_MOST] for part in plain)
+        matches = self._known(likely, first).of_queries(queries, first, plain[1]) > 0
+        own = similarities > 1 - SAME  # the query's own image
+        others = matches & ~own
+        indexes, scores = (part.copy() for part in ranking)
+        k = indexes.shape[1]
+        for row in range(len(indexes)):
+            if others[row].any():
+                begin = int(others[row].argmax())
+                length = begin + int(np.append(matches[row, begin:], False).argmin())
+            else:
+                length = int(np.count_nonzero(own[row])) + _KEPT
+            head = plain[0][row, :length]
+            left = ~np.isin(ranking[0][row], head)
+            rest = ranking[1][row, left]
+            # The methods' scores have other scales: those of the head are raised to be the largest.
+            raised = np.maximum(plain[1][row, : len(head)], rest[:1].max(initial=-np.inf))
+            indexes[row] = np.concatenate([head, ranking[0][row, left]])[:k]
+            scores[row] = np.concatenate([raised, rest])[:k]
+        return indexes, scores
 
     def _searched(self, queries: np.ndarray, k: int, database: Database | None = None) -> Ranking:
         database = self.database if database is None else database
@@ -222,7 +267,7 @@ class Ranker:
         with self._progress("search", self.size * count_passes(len(queries), self.size), "rows") as advance:
             return sort_all(queries, database, k, advance=advance)
 
-    def _expanded(self, queries: np.ndarray, ranking: Ranking | None, step: Step) -> np.ndarray:
+    def _expanded(self, queries: np.ndarray, ranking: Ranking | None, step: Step, near: Ranking | None) -> np.ndarray:
         n, alpha = (*step.numbers, 0.0)[:2]
         likely, similarities = self._likely_of(step), None
         if ranking:
@@ -230,8 +275,8 @@ class Ranker:
         elif likely is None:
             indexes, _ = self._searched(queries, int(n))
         else:
-            # Likely matches are looked for among the descriptors as they are.
-            indexes, similarities = self._searched(queries, int(n), self._plain)
+            indexes, similarities = near or self._searched(queries, int(n), self._plain)
+            indexes = indexes[:, : int(n)]
         weights = None if likely is None else self._known(likely, indexes).of_queries(queries, indexes, similarities)
         return expand_queries(queries, self.database, int(n), alpha, indexes=indexes, weights=weights)
 

@@ -94,6 +94,52 @@ def test_no_method_does_harm(kind):
         assert score(rows, labels, "alphaqe:50") < plain - 20
 
 
+def leading(plain, likely):
+    """The rows of a ranking by similarity, without the query, up to the end of its first likely matches, or three."""
+    begin = int(np.argmax(likely))
+    return plain[: begin + int(np.argmin(np.append(likely[begin:], False))) if likely.any() else 3]
+
+
+@pytest.mark.parametrize("text", ["auto", *METHODS, "dba,alphaqe", "rankdba,superglobal", "alphaqe,alphaqe"])
+@pytest.mark.parametrize("k", [7, 250])
+def test_a_ranking_begins_as_that_by_similarity_up_to_its_likely_matches(text, k):
+    rows, _ = collection(50, 5, 1.5, dimensions=32)
+    likely = LikelyMatches(rows)
+    plain = np.argsort(-(rows @ rows.T), axis=1, kind="stable")[:, 1:]
+    weights = likely.of_rows(np.arange(len(rows)), plain[:, :49])
+    indexes, scores = Ranker(rows, parse(text)).rank(rows, k)
+    lengths, changed = [], 0
+    for row, ranking in enumerate(indexes):
+        head = np.append(row, leading(plain[row], weights[row] > 0))[:k]
+        np.testing.assert_array_equal(ranking[: len(head)], head)
+        assert len(set(ranking)) == min(k, len(rows))
+        lengths.append(len(head))
+        changed += bool((ranking[1:] != plain[row, : k - 1]).any())
+    assert (np.diff(scores, axis=1) <= 1e-6).all() or text in ("superglobal", "rankdba,superglobal")
+    assert {2, 3, 4} <= set(lengths)
+    assert changed > 10
+
+
+def test_numbers_of_neighbours_give_the_published_ranking():
+    rows, _ = collection(50, 5, 1.5, dimensions=32)
+    for text in ("dba:10,diffusion", "dba,alphaqe:10"):  # a part of the methods is as published
+        ranks, _ = Ranker(rows, parse(text)).rank(rows, 20)
+        ranker = Ranker(rows, parse(text))
+        ranker._with_leading_matches = None
+        np.testing.assert_array_equal(ranker.rank(rows, 20)[0], ranks)
+
+
+def test_a_match_that_similarity_ranks_first_stays_first():
+    rows, labels = collection(60, 2, 1.3, 120, 48)
+    plain, _ = Ranker(rows).rank(rows[:120], len(rows))
+    right = labels[plain[:, 1]] == labels[:120]
+    for text in ["auto", *METHODS, "dba,alphaqe", "rankdba,diffusion"]:
+        ranks, _ = Ranker(rows, parse(text)).rank(rows[:120], len(rows))
+        lost = right & (labels[ranks[:, 1]] != labels[:120])
+        assert not lost.any(), text
+    assert 20 < right.sum() < 115
+
+
 @pytest.mark.parametrize("text", ["auto", *METHODS])
 def test_small_and_odd_databases(text):
     rows, _ = collection(3, 4, 0.7)
