@@ -53,7 +53,7 @@ RECONSTRUCTION = FolderKind(
 CLEANED = FolderKind(
     "cleaned landmarks",
     ("cleaning.json", "kept.txt"),
-    frozenset(["cleaning.json", "kept.txt", "boxes.json", "index.html", LEFT_OUT]),
+    frozenset(["options.json", "cleaning.json", "kept.txt", "boxes.json", "index.html", LEFT_OUT]),
 )
 TRAINED, TRAINING = (
     FolderKind("a training run", marks, frozenset(_RUN)) for marks in ((_RESULTS, "model.keras"), ("checkpoint.npz",))
