@@ -7,6 +7,7 @@ from keras import ops
 
 from ..errors import ArgumentError
 from .attention import attend, dense, gelu, layer_normalize, rotate
+from .initial_values import drawn
 
 
 @keras.saving.register_keras_serializable("keras_retrieval")
@@ -74,7 +75,7 @@ class TransformerBlock(keras.layers.Layer):
             return self.add_weight(name=name, shape=(size,), initializer=initializer)
 
         def dense(name: str, inputs: int, outputs: int) -> Any:
-            spread = keras.initializers.TruncatedNormal(stddev=0.02)
+            spread = drawn(keras.initializers.TruncatedNormal(stddev=0.02))
             kernel = self.add_weight(name=f"{name}_kernel", shape=(inputs, outputs), initializer=spread)
             return kernel, vector(f"{name}_bias", outputs, "zeros")
 

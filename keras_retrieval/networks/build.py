@@ -6,6 +6,7 @@ convolutional layers of VGG16, followed by GeM pooling and L2 normalisation.
 
 import inspect
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import keras
 
 from .. import layers
 from ..errors import ArgumentError
+from ..layers.initial_values import replaced_by_a_file
 from .backbones import BACKBONES, Backbone
 from .edge_trunk import one_channel
 from .errors import DownloadError, NetworkFileError
@@ -205,9 +207,11 @@ def build(
         raise ArgumentError(
             f"the pooling '{pooling_name}' does not take {unknown}; it takes {', '.join(accepted) or 'no option'}"
         )
-    trunk = _trunk(backbone_name, backbone, weights, pooling_name)
+    from_file = weights is not None and weights != "imagenet"
+    with replaced_by_a_file() if from_file else nullcontext():
+        trunk = _trunk(backbone_name, backbone, weights, pooling_name)
     stated = stored = None
-    if weights is not None and weights != "imagenet":
+    if from_file:
         stored = read_stored(weights)
         stated = fill_trunk(trunk, stored, weights, weights_prefix)
     normalization = normalization or stated or _default_normalization(backbone_name, backbone, weights)
@@ -247,7 +251,8 @@ def load(path: str | Path) -> keras.Model:
     if path.suffix != ".keras" or not path.is_file():
         raise NetworkFileError(f"no network at {path}: `keras-retrieval build vgg16_gem model.keras` makes one")
     try:
-        return keras.saving.load_model(path, compile=False)
+        with replaced_by_a_file():
+            return keras.saving.load_model(path, compile=False)
     except Exception as error:  # the parts of Keras have different errors
         reason = unloadable(path, error)
         raise NetworkFileError(f"{path} could not be loaded as a Keras network: {reason}") from error

@@ -60,6 +60,7 @@ def to_keras(stored: StoredWeights, path: Path) -> Any:
         ConversionError: the file is of such a family, and a tensor is missing, has a wrong shape or is not finite, or
             belongs to no layer.
     """
+    from keras_retrieval.layers.initial_values import replaced_by_a_file
     from keras_retrieval.networks.dino_names import dino_names
 
     shapes = {name: np.shape(array) for name, array in dino_names(stored.tensors).tensors.items()}
@@ -67,7 +68,8 @@ def to_keras(stored: StoredWeights, path: Path) -> Any:
     if found is None:
         return None
     try:
-        return _assembled(found, shapes, stored, path)
+        with replaced_by_a_file():
+            return _assembled(found, shapes, stored, path)
     except ArgumentError as error:
         raise ConversionError(str(error)) from error
 

@@ -151,3 +151,22 @@ def test_poolings_that_do_not_fit_are_refused():
     names = keras_retrieval.list_models()
     assert {"dinov2vitb14_salad", "dinov3vits16_cls+mean", "torchresnet18_cosplace"} <= set(names)
     assert not {"alexnet_salad", "dinov2vits14_edgemac"} & set(names)
+
+
+@pytest.mark.parametrize("pooling", ["megaloc", "boq"])
+def test_weights_that_a_file_replaces_are_not_drawn(tmp_path, monkeypatch, pooling):
+    """Drawing those of a large network takes longer than reading the file."""
+    model = small(pooling=pooling)
+    model.save(tmp_path / "model.keras")
+
+    def draws(self, shape, dtype=None, **_):
+        assert len(shape) != 2, f"a matrix of the shape {shape} was drawn"
+        return ops.zeros(shape, dtype)
+
+    for name in ("TruncatedNormal", "GlorotUniform"):
+        monkeypatch.setattr(getattr(keras.initializers, name), "__call__", draws)
+    loaded = keras_retrieval.load(tmp_path / "model.keras")
+    x = photos(1, 56, 70)
+    np.testing.assert_array_equal(numpy(loaded(x)), numpy(model(x)))
+    with pytest.raises(AssertionError, match="was drawn"):
+        small(pooling=pooling)
