@@ -86,13 +86,14 @@ def machine() -> dict[str, str]:
     found = {package: _version(package) for package in PACKAGES}
     versions = [f"{package} {version}" for package, version in found.items() if version]
     return {
-        "processor": f"{os.cpu_count()} cores of {_processor()}",
+        "processor": f"{os.cpu_count()} cores of {processor()}",
         "accelerator": _accelerator(),
         "software": ", ".join([f"Python {platform.python_version()}", *versions]),
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Returns the name of the processor and which wide instructions it has."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.record import FOLDER, recorded
+from bench.record import FOLDER, processor, recorded
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {
@@ -136,6 +136,7 @@ def measure(network: str, arguments: argparse.Namespace, off: bool) -> list[dict
         rows.append(
             {
                 "network": network,
+                "processor": processor(),
                 "photo": f"{width} x {height}",
                 "threads": threads,
                 "oneDNN": "off" if off else "on",
@@ -184,10 +185,11 @@ def batches(rounds: int, threads: int) -> list[dict[str, Any]]:
 
 
 def _others(networks: list[str], threads: int) -> list[dict[str, Any]]:
-    """The recorded rows that are not measured again."""
+    """The recorded rows that are not measured again, such as those of other processors."""
     path = FOLDER / "runtimes.json"
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
-    return [row for row in rows if row["network"] not in networks or row["threads"] != threads]
+    ours = [(network, processor(), threads) for network in networks]
+    return [row for row in rows if (row["network"], row["processor"], row["threads"]) not in ours]
 
 
 def main() -> None:
