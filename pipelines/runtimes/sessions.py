@@ -22,6 +22,10 @@ Describe = Callable[[np.ndarray], np.ndarray]
 SHAPES_KEPT = 64
 """Entries of OpenVINO's cache of kernels made for shapes, for each stream: 5,000 by default, which grows for hours."""
 
+PART_PIXELS = 2**17
+"""Pixels that OpenVINO describes at a time: one photo of 362 px, six of 160 px. The feature maps of more photos do not
+fit into the processor's caches, and VGG16 takes 7 to 14 % longer for each photo of a batch of 8 or 16 (362 px)."""
+
 
 def open_network(runtime: str, path: Path, bfloat16: bool = False) -> Describe:
     """Loads an .onnx file that takes photos of any size.
@@ -39,6 +43,12 @@ def open_network(runtime: str, path: Path, bfloat16: bool = False) -> Describe:
         MissingExtraError: the runtime is not installed.
     """
     return _onnxruntime(path) if runtime == ONNXRUNTIME else _openvino(path, bfloat16)
+
+
+def parts(images: np.ndarray) -> list[np.ndarray]:
+    """Cuts a batch of photos, (B, H, W, 3), into batches of `PART_PIXELS` pixels, or of one larger photo."""
+    count = max(1, PART_PIXELS // max(1, images.shape[1] * images.shape[2]))
+    return [images[start : start + count] for start in range(0, max(1, len(images)), count)]
 
 
 def _onnxruntime(path: Path) -> Describe:
@@ -79,10 +89,13 @@ def _openvino(path: Path, bfloat16: bool) -> Describe:
         raise NetworkError(f"{path} could not be loaded by OpenVINO: {_last_line(error)}") from error
     request, output, lock = compiled.create_infer_request(), compiled.output(OUTPUT), threading.Lock()
 
+    def describe_part(images: np.ndarray) -> np.ndarray:
+        request.infer({INPUT: images.astype(np.float32)})
+        return np.array(request.get_tensor(output).data, np.float32)
+
     def describe(images: np.ndarray) -> np.ndarray:
         with lock:
-            request.infer({INPUT: images.astype(np.float32)})
-            return np.array(request.get_tensor(output).data, np.float32)
+            return np.concatenate([describe_part(part) for part in parts(images)])
 
     return describe
 

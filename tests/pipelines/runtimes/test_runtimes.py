@@ -24,7 +24,7 @@ from pipelines.runtimes import switching
 from pipelines.runtimes.check import check_batches, drawn
 from pipelines.runtimes.conversion import convert, stamp
 from pipelines.runtimes.measured import keep, recall
-from pipelines.runtimes.sessions import open_network
+from pipelines.runtimes.sessions import open_network, parts
 from pipelines.runtimes.switching import SwitchingDescriber
 from tests.helpers.small_network import draw_scenes, save_network
 
@@ -114,7 +114,10 @@ def speeds(monkeypatch, **seconds):
 def test_runtimes_equal_keras_on_all_sizes(networks, network, settings):
     model = load_model(networks[network])
     exact = describer(model, **settings)
-    batches = [*check_batches(12), drawn(3, 41, 97), drawn(1, 200, 24)]
+    batches = [*check_batches(12), drawn(3, 41, 97), drawn(1, 200, 24), drawn(5, 150, 200)]
+    assert [len(part) for part in parts(batches[-1])] == [4, 1]  # OpenVINO describes few pixels at a time
+    assert [len(part) for part in parts(np.zeros((2, 400, 400, 3)))] == [1, 1]
+    assert [len(part) for part in parts(np.zeros((0, 40, 40, 3)))] == [0]
     for name in RUNTIMES:
         describe = describer(model, runtime=Runtime(name, networks[network]), **settings)
         assert describe.runtime == name
