@@ -35,7 +35,7 @@ STEPS: dict[str, Step] = {
     "build": Step(
         "pipelines.networks", "Networks", "name of a network -> model.keras, with pretrained or given weights"
     ),
-    "convert": Step("pipelines.networks", "Networks", "published network (.pth, .mat) -> model.keras"),
+    "convert": Step("pipelines.networks", "Networks", "published network (.pth, .safetensors, .mat ..) -> model.keras"),
     "weights": Step("pipelines.networks", "Networks", "published files of weights: what there is, licences, downloads"),
     "extract": Step("pipelines.descriptors", "Descriptors", "photos -> descriptors"),
     "whiten": Step("pipelines.whitening", "Descriptors", "network + matching photos -> network with whitening"),

@@ -39,9 +39,9 @@ class AppOptions(CustomLayers, RuntimeOption, IntakeOptions, AccessOptions):
     model: Annotated[
         str | None,
         Option(
-            "Network: a .keras or .onnx file, a published network (.pth, .mat), weights of a trunk (.h5, .npz), or a "
-            "name such as vgg16_gem. auto is the best one in the weights folder, else ImageNet weights, else a random "
-            "network. If not given, the network that the state has, or auto.",
+            "Network: a .keras or .onnx file, a published network (.pth, .safetensors, .ckpt, .mat), weights of a "
+            "trunk (.h5, .npz), or a name such as vgg16_gem. auto is the best one in the weights folder, else ImageNet "
+            "weights, else a random network. If not given, the network that the state has, or auto.",
             kind=network_of_collection,
         ),
     ] = None
