@@ -207,13 +207,13 @@ def build(
         raise ArgumentError(
             f"the pooling '{pooling_name}' does not take {unknown}; it takes {', '.join(accepted) or 'no option'}"
         )
-    from_file = weights is not None and weights != "imagenet"
-    with replaced_by_a_file() if from_file else nullcontext():
+    file = None if weights == "imagenet" else weights
+    with nullcontext() if file is None else replaced_by_a_file():
         trunk = _trunk(backbone_name, backbone, weights, pooling_name)
     stated = stored = None
-    if from_file:
-        stored = read_stored(weights)
-        stated = fill_trunk(trunk, stored, weights, weights_prefix)
+    if file is not None:
+        stored = read_stored(file)
+        stated = fill_trunk(trunk, stored, file, weights_prefix)
     normalization = normalization or stated or _default_normalization(backbone_name, backbone, weights)
     if "trainable_p" in accepted:
         pooling_options["trainable_p"] = trainable_p
