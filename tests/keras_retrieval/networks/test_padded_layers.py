@@ -76,7 +76,8 @@ def test_scales_and_mirrors_of_padded_photos(name):
     network = keras_retrieval.build(name, weights=None, dim=16)
     scales = (1, 0.7071, 1.3) if name == "alexnet_rmac" else (0.9,)
     options = {"scales": scales, "mirror": name == "alexnet_rmac", "antialias": name != "alexnet_rmac"}
-    sizes = tuple((2 * height, 2 * width) for height, width in SIZES)
+    jax = keras.backend.backend() == "jax"  # which compiles a program for each size
+    sizes = tuple((2 * height, 2 * width) for height, width in SIZES[: 2 if jax else None])
     photos, images, sides = padded_batch(sizes)
     whole, padded = multi_scale(network, **options), PaddedScales(network, **options)
     expected = [ops.convert_to_numpy(run(whole, photo[None]))[0] for photo in photos]

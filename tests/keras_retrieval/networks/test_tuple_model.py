@@ -78,7 +78,10 @@ def test_every_pooling_of_a_real_trunk_takes_padded_photos(pooling):
     np.testing.assert_allclose(numpy(found), numpy(expected), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["alexnet", "vgg16"])
+slow_on_jax = pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX compiles it for half a minute")
+
+
+@pytest.mark.parametrize("name", ["alexnet", pytest.param("vgg16", marks=slow_on_jax)])
 def test_cells_are_those_of_the_feature_map_at_every_side(name):
     padded = PaddedNetwork(keras_retrieval.build(f"{name}_gem", weights=None))
     cells = padded.cells(130)
