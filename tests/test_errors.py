@@ -5,6 +5,7 @@ Every exception class descends from RetrievalError, code raises those instead of
 
 import ast
 import builtins
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,11 +29,14 @@ TERMINAL = {
 STEP_FILES = {f"{room.replace('.', '/')}/{function_name(step)}.py" for step, (room, _, _) in STEPS.items()}
 
 
+parsed = functools.cache(ast.parse)  # several tests read all files
+
+
 def sources(root: Path) -> Iterator[tuple[str, ast.Module]]:
     """(path from the root, syntax tree) of every file of the three wings."""
     for wing in WINGS:
         for path in sorted((root / wing).rglob("*.py")):
-            yield path.relative_to(root).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+            yield path.relative_to(root).as_posix(), parsed(path.read_text(encoding="utf-8"))
 
 
 def room(file: str) -> str:

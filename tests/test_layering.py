@@ -5,6 +5,7 @@ installed below keras_retrieval; export/ imports pipelines/ by its installed nam
 """
 
 import ast
+import functools
 import subprocess
 import sys
 import tomllib
@@ -41,9 +42,10 @@ class Import:
     top: bool
 
 
-def imports(source: str) -> Iterator[Import]:
+@functools.cache
+def imports(source: str) -> tuple[Import, ...]:
     """All imports of a source except those under TYPE_CHECKING."""
-    yield from _imports(ast.parse(source), top=True)
+    return tuple(_imports(ast.parse(source), top=True))
 
 
 def _imports(node: ast.AST, top: bool) -> Iterator[Import]:
