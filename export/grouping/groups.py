@@ -74,9 +74,10 @@ def groups(options: GroupsOptions) -> list[Group]:
     options.output.mkdir(parents=True, exist_ok=True)
     facts = _facts(options, found, len(names), compared=local is not None)
     about = {"photos": str(folder.resolve()), "min_probability": options.min_probability, "count": len(names)}
-    write_groups(options.output, found, names, about)
     reading = {key: index.facts[key] for key in ("exif", "max_pixels")}
-    write_file(options.output / PAGE, groups_page(found, folder, facts, reading))
+    shown = groups_page(found, folder, facts, reading)  # reads photos: before the first file is replaced
+    write_groups(options.output, found, names, about)
+    write_file(options.output / PAGE, shown)
     _print(options, found, facts, folder)
     return found
 

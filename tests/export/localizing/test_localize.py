@@ -2,7 +2,11 @@
 
 import csv
 import json
+import os
+import signal
 import sqlite3
+import tempfile
+import time
 
 import numpy as np
 import pytest
@@ -170,6 +174,25 @@ def test_an_extractor_that_is_gone_and_damaged_descriptors_are_named(tmp_path):
     (folder / "0.npy").write_bytes(b"x")
     with pytest.raises(FolderError, match=r"descriptors-0 is damaged"):
         read_photo_descriptors(tmp_path)
+
+
+def test_a_stopped_run_leaves_no_temporary_folder(wall, tmp_path, monkeypatch, capsys):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    output = tmp_path / "poses.json"
+
+    def stop(*_):
+        assert list((tmp_path / "temporary").glob("localize-*/queries.db"))
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(3)
+
+    monkeypatch.setattr(in_models.Localizer, "localize", stop)
+    with pytest.raises(SystemExit) as end:
+        localize(wall / "work", wall / "work", [wall / "queries" / "query.png"], neighbours=0, output=output)
+    assert end.value.code == 143
+    assert not list((tmp_path / "temporary").glob("localize-*"))
+    assert not output.exists()
+    assert "stopped: no pose was written" in capsys.readouterr().err
 
 
 def test_a_list_of_queries_is_never_replaced_and_its_cameras_are_checked(wall, tmp_path):
