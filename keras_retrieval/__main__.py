@@ -17,6 +17,7 @@ from typing import Any, TextIO
 from . import library_logs, standard_streams
 from .errors import RetrievalError, printable
 from .steps import STEPS, function_name, module_name
+from .stopping import TERMINATED, terminable
 
 _OUTPUT = "the output"  # in place of a file's name, in errors of a pipe that its reader has closed
 OUTPUT_CLOSED = 141  # exit status of a command whose output was closed, by the same convention
@@ -40,8 +41,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     Raises:
         SystemExit: after every step, also a successful one. The code is 0 if the step succeeded, 130 if Ctrl-C stopped
-            it, 2 if its options cannot be parsed, and the error message (exit status 1) if the step failed or does not
-            exist.
+            it, 143 if SIGTERM did, 2 if its options cannot be parsed, and the error message (exit status 1) if the step
+            failed or does not exist.
     """
     standard_streams.open_closed()
     step, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
@@ -95,7 +96,8 @@ def _run(step: str, arguments: list[str]) -> None:
     try:
         with contextlib.redirect_stdout(_Escaped(sys.stdout)), _log_on_stdout():
             try:
-                _call(step, arguments)
+                with terminable():
+                    _call(step, arguments)
             except SystemExit:
                 sys.stdout.flush()  # at the interpreter's end, an error could not be caught
                 raise
@@ -110,10 +112,11 @@ def _run(step: str, arguments: list[str]) -> None:
         sys.exit(f"keras-retrieval {step}: {printable(str(error))}")
     except (KeyboardInterrupt, SystemExit) as end:
         # Typer converts KeyboardInterrupt to SystemExit.
-        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+        code = end.code if isinstance(end, SystemExit) else INTERRUPTED
+        if code not in (INTERRUPTED, TERMINATED):
             raise
         print(f"\nkeras-retrieval {step}: stopped", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        sys.exit(code)
 
 
 def _os_error(error: OSError, arguments: list[str]) -> str:

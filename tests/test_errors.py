@@ -24,7 +24,7 @@ TERMINAL = {
     "keras_retrieval/__main__.py",
     "export/server/model_server.py",
     "pipelines/files/progress.py",
-    "pipelines/files/stopping.py",
+    "keras_retrieval/stopping.py",
 }
 STEP_FILES = {f"{room.replace('.', '/')}/{function_name(step)}.py" for step, (room, _, _) in STEPS.items()}
 

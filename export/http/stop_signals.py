@@ -5,6 +5,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from keras_retrieval.stopping import suspended
+
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
@@ -19,8 +21,9 @@ def stop_signals() -> Iterator[threading.Event]:
         stopped.set()
         restore()  # a second signal ends the process at once
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stopped
-    finally:
-        restore()
+    with suspended():
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield stopped
+        finally:
+            restore()

@@ -9,8 +9,9 @@ from typing import Any
 
 from keras_retrieval.pipelines.command.options import takes
 from keras_retrieval.pipelines.files.remote_errors import shown
-from keras_retrieval.pipelines.files.stopping import reporting_stop
 from keras_retrieval.pipelines.local_features.folder import local_features_of
+
+from keras_retrieval.stopping import reporting_stop
 
 from ..folder_index.index_at_address import index_at_address
 from ..folder_index.writer import check_output, write_index

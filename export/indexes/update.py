@@ -16,7 +16,6 @@ from keras_retrieval.pipelines.files.name_join import some_of
 from keras_retrieval.pipelines.files.progress import progress
 from keras_retrieval.pipelines.files.remote import named
 from keras_retrieval.pipelines.files.space import DiskSpaceError
-from keras_retrieval.pipelines.files.stopping import reporting_stop
 from keras_retrieval.pipelines.files.stored_path import normal
 from keras_retrieval.pipelines.files.tables import read_lines
 from keras_retrieval.pipelines.local_features.folder import local_features_of
@@ -27,6 +26,7 @@ from keras_retrieval.pipelines.runtimes.options import RuntimeOption
 
 from keras_retrieval.errors import ArgumentError, printable
 from keras_retrieval.ranking.rows import blocks
+from keras_retrieval.stopping import reporting_stop
 
 from ..folder_index.folder_index import FolderIndex
 from ..index_contract.checks import new_columns

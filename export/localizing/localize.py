@@ -7,7 +7,6 @@ features of the query are matched with their 3D points, and COLMAP solves for th
 from collections.abc import Sequence
 
 from keras_retrieval.pipelines.command.options import takes
-from keras_retrieval.pipelines.files.stopping import reporting_stop
 from keras_retrieval.pipelines.localization.in_models import Localizer, LocalizerSettings, open_models
 from keras_retrieval.pipelines.localization.queries import list_queries
 from keras_retrieval.pipelines.localization.query_features import query_features
@@ -56,11 +55,7 @@ def localize(options: LocalizeOptions) -> list[Localized]:
         options.runtime,
     )
     localizer = Localizer(open_models(options.model, options.database, options.index, described), settings)
-    # So that a SIGTERM removes the temporary folder of the queries' photos and features.
-    with (
-        reporting_stop(lambda: "stopped: no pose was written"),
-        query_features(list(queries), localizer.extraction, options.accept_truncated) as (left_out, features),
-    ):
+    with query_features(list(queries), localizer.extraction, options.accept_truncated) as (left_out, features):
         found = localizer.localize(queries, left_out, features)
     _print(found)
     if options.output is not None:

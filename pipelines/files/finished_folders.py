@@ -72,10 +72,9 @@ COLLECTION = FolderKind(
     frozenset(["collection.json", "collection-copy.json", "running.json", "precision.json", LEFT_OUT]),
 )
 DEMO = FolderKind("a demo", ("demo.json",), frozenset(["demo.json", "timings.json"]))
-SCENES = FolderKind("synthetic photos", ("scene.json",), frozenset(["scene.json"]))
 
 KINDS = (
-    RECONSTRUCTION, CLEANED, TRAINED, TRAINING, EVALUATION, COPIES, GROUPS, CALIBRATIONS, COLLECTION, DEMO, SCENES
+    RECONSTRUCTION, CLEANED, TRAINED, TRAINING, EVALUATION, COPIES, GROUPS, CALIBRATIONS, COLLECTION, DEMO
 )  # fmt: skip
 """All kinds of folders without a manifest that lists all their files."""
 

@@ -19,7 +19,6 @@ from typing import Annotated
 from ..command.kinds import Writes
 from ..command.options import Argument, Option, Options, takes
 from ..files.durable import FolderError
-from ..files.finished_folders import SCENES
 from .collection import draw_collection
 
 
@@ -27,9 +26,7 @@ from .collection import draw_collection
 class SampleOptions(Options):
     """Options of the command `keras-retrieval sample-photos`."""
 
-    out: Annotated[Path, Argument("The folder to write.", kind=Writes("folder", FolderError, made=(SCENES,)))] = field(
-        kw_only=False
-    )
+    out: Annotated[Path, Argument("The folder to write.", kind=Writes("folder", FolderError))] = field(kw_only=False)
     buildings: Annotated[int, Option("Number of buildings.", at_least=1)] = 8
     views: Annotated[int, Option("Photos per building.", at_least=1)] = 12
     size: Annotated[int, Option("Longer side of a photo in pixels.", at_least=64)] = 640

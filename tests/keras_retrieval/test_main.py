@@ -7,8 +7,10 @@ import io
 import logging
 import os
 import resource
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -20,6 +22,7 @@ import keras_retrieval
 from keras_retrieval.__main__ import INTERRUPTED, _log_on_stdout, main
 from keras_retrieval.errors import ArgumentError, RetrievalError
 from keras_retrieval.steps import STEPS, function_name, module_name
+from keras_retrieval.stopping import TERMINATED
 from tests.helpers.odd_collection import photo
 from tests.helpers.small_network import draw_photo
 
@@ -188,6 +191,24 @@ def test_ctrl_c_is_told_in_one_line_with_status_130(monkeypatch, capsys):
         main(["build"])
     assert ended.value.code == INTERRUPTED == 130
     assert capsys.readouterr().err == "\nkeras-retrieval build: stopped\n"
+
+
+def test_sigterm_ends_any_step_as_ctrl_c_does(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def step():
+        """Waits."""
+        with tempfile.TemporaryDirectory():
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait(60)
+
+    module = importlib.import_module("keras_retrieval.pipelines.networks.build")
+    monkeypatch.setattr(module, "build", step)
+    with pytest.raises(SystemExit) as ended:
+        main(["build"])
+    assert ended.value.code == TERMINATED == 143
+    assert capsys.readouterr().err == "\nkeras-retrieval build: stopped\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 USERS_ERRORS = [kind("no good") for kind in (RetrievalError, ArgumentError, ValueError, FileNotFoundError, ImportError)]

@@ -162,7 +162,7 @@ def test_rows_that_are_not_finite_are_named(tmp_path, bad):
 
 
 def test_names_that_are_there_twice_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"rows 1 and 3 have the same name: 'b'"):
+    with pytest.raises(ValueError, match=r"line 4: 'b' is also the name in line 2"):
         indexed(tmp_path, random_rows(4), ["a", "b", "c", "b"])
 
 

@@ -21,6 +21,7 @@ from keras_retrieval.pipelines.photos.formats import PhotoFolderError
 
 from export.localizing.localize import localize
 from keras_retrieval.errors import ArgumentError
+from keras_retrieval.stopping import terminable
 from tests.helpers.small_index import descriptors, indexed, unit
 from tests.helpers.small_wall import CAMERA, HELD_OUT, KEPT, draw_wall, write_wall_model
 
@@ -176,7 +177,7 @@ def test_an_extractor_that_is_gone_and_damaged_descriptors_are_named(tmp_path):
         read_photo_descriptors(tmp_path)
 
 
-def test_a_stopped_run_leaves_no_temporary_folder(wall, tmp_path, monkeypatch, capsys):
+def test_a_stopped_run_leaves_no_temporary_folder(wall, tmp_path, monkeypatch):
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     output = tmp_path / "poses.json"
@@ -187,12 +188,11 @@ def test_a_stopped_run_leaves_no_temporary_folder(wall, tmp_path, monkeypatch, c
         time.sleep(3)
 
     monkeypatch.setattr(in_models.Localizer, "localize", stop)
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(SystemExit) as end, terminable():
         localize(wall / "work", wall / "work", [wall / "queries" / "query.png"], neighbours=0, output=output)
     assert end.value.code == 143
     assert not list((tmp_path / "temporary").glob("localize-*"))
     assert not output.exists()
-    assert "stopped: no pose was written" in capsys.readouterr().err
 
 
 def test_a_list_of_queries_is_never_replaced_and_its_cameras_are_checked(wall, tmp_path):

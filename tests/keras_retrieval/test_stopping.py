@@ -8,13 +8,14 @@ import threading
 import time
 
 import pytest
-from keras_retrieval.pipelines.files.stopping import TERMINATED, reporting_stop
+
+from keras_retrieval.stopping import TERMINATED, reporting_stop, suspended, terminable
 
 STUCK = """
 import os, signal, threading
-from keras_retrieval.pipelines.files import stopping
+from keras_retrieval import stopping
 stopping.PATIENCE = 0.1
-with stopping.reporting_stop(lambda: "kept: all"):
+with stopping.terminable(), stopping.reporting_stop(lambda: "kept: all"):
     def keep_on(*_):
         while True:
             try:
@@ -102,3 +103,51 @@ def test_a_program_that_handles_sigterm_is_not_disturbed(monkeypatch):
 def test_code_that_does_not_end_is_ended():
     ended = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (TERMINATED, "kept: all\n")
+
+
+def test_a_block_within_another_is_ended_by_the_signal_of_the_outer_one(capsys):
+    def work():
+        with terminable():
+            handler = signal.getsignal(signal.SIGTERM)
+            with reporting_stop(lambda: "kept"):
+                assert signal.getsignal(signal.SIGTERM) is handler
+                os.kill(os.getpid(), signal.SIGTERM)
+                threading.Event().wait(60)
+
+    with pytest.raises(SystemExit) as stopped:
+        work()
+    assert (stopped.value.code, capsys.readouterr().err) == (TERMINATED, "kept\n")
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_code_with_a_handler_of_its_own_is_left_alone(monkeypatch):
+    monkeypatch.setattr("keras_retrieval.stopping.PATIENCE", 0.1)
+    received = []
+    with terminable():
+        handler = signal.getsignal(signal.SIGTERM)
+        with suspended():
+            signal.signal(signal.SIGTERM, lambda *_: received.append(True))
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.5)  # longer than the patience, after which the process would end
+        assert signal.getsignal(signal.SIGTERM) is handler
+        assert received == [True]
+        assert signal.set_wakeup_fd(-1) != -1
+
+
+def test_a_signal_to_a_child_does_not_stop_the_parent():
+    reader, writer = os.pipe()
+    with terminable():
+        child = os.fork()
+        if not child:
+            try:
+                os.write(writer, b".")
+                time.sleep(60)
+            finally:
+                os._exit(0)
+        os.read(reader, 1)
+        os.kill(child, signal.SIGTERM)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
+        time.sleep(0.2)
+    os.close(reader)
+    os.close(writer)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
