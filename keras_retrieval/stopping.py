@@ -4,16 +4,20 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 from .errors import printable
 
 TERMINATED = 143  # exit status of a command that SIGTERM stopped, by the convention of shells
 PATIENCE = 5.0  # seconds that native code may take until Python can end it; then the process ends at once
+_AGAIN = 0.05  # seconds until the signal is sent again to a block that it has not reached
 
 _reports: list[Callable[[], None]] = []  # what the blocks that a stop would end print, the innermost last
-_stop: Callable[..., None] | None = None  # the handler of SIGTERM while there is one of this module
+_stop: "_Stop | None" = None  # the handler of SIGTERM while there is one of this module
 _wakeup = -1  # the file to which Python writes signals, while a process is forked
 
 
@@ -56,20 +60,14 @@ def terminable() -> Iterator[None]:
         yield
         return
 
-    stopped = False
-
-    def stop(*_: object) -> None:
-        nonlocal stopped
-        if not stopped:  # a second signal does not disturb the removal of unfinished files
-            stopped = True
-            raise SystemExit(TERMINATED)
-
+    stop = _Stop()
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     done = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(reader, done), daemon=True)
-    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    watcher = threading.Thread(target=_watch, args=(reader, done, stop), daemon=True)
+    before, hook = signal.set_wakeup_fd(writer, warn_on_full_buffer=False), sys.unraisablehook
     signal.signal(signal.SIGTERM, stop)
+    sys.unraisablehook = stop.noticing(hook)
     _stop = stop
     watcher.start()
     try:
@@ -80,8 +78,44 @@ def terminable() -> Iterator[None]:
         os.close(writer)
         watcher.join()  # before the handler is gone, because the watcher may send the signal once more
         os.close(reader)
+        sys.unraisablehook = hook
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _stop = None
+
+
+class _Stop:
+    """The handler of SIGTERM, which raises SystemExit once: a second signal does not disturb the removal of files.
+
+    Attributes:
+        raised: whether the exception was raised; until then, the watcher sends the signal again.
+    """
+
+    def __init__(self) -> None:
+        self.raised = False
+
+    def __call__(self, _: int, frame: FrameType | None) -> None:
+        if not self.raised and not _imports(frame):  # the import of a native library crashes where it is interrupted
+            self.raised = True
+            raise SystemExit(TERMINATED)
+
+    def noticing(self, hook: Callable[[Any], object]) -> Callable[[Any], object]:
+        """Makes a hook for exceptions that are ignored, as in a callback of native code: this one is raised again."""
+
+        def noticed(ignored: Any) -> None:
+            if isinstance(ignored.exc_value, SystemExit) and ignored.exc_value.code == TERMINATED:
+                self.raised = False
+            else:
+                hook(ignored)
+
+        return noticed
+
+
+def _imports(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager
@@ -126,17 +160,19 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
-def _watch(reader: int, done: threading.Event) -> None:
+def _watch(reader: int, done: threading.Event, stop: _Stop) -> None:
     """Ends the process if SIGTERM arrives and the block does not end in time."""
     main = threading.main_thread().ident
     while number := os.read(reader, 1):
         if number[0] != signal.SIGTERM:
             continue
-        if main is not None:
-            # The system may have given the signal to another thread, which leaves a wait of the main thread alone.
-            signal.pthread_kill(main, signal.SIGTERM)
-        if not done.wait(PATIENCE):
-            for show in _reports[-1:]:
-                show()
-            os._exit(TERMINATED)
-        return
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            if not stop.raised and main is not None:
+                # The system may have given the signal to another thread, which leaves a wait of the main thread alone.
+                signal.pthread_kill(main, signal.SIGTERM)
+            if done.wait(_AGAIN):
+                return
+        for show in _reports[-1:]:
+            show()
+        os._exit(TERMINATED)

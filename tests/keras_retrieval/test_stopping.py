@@ -1,5 +1,6 @@
 """SIGTERM and Ctrl-C: the block ends, unfinished files are removed, and a line says what is kept."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -151,3 +152,43 @@ def test_a_signal_to_a_child_does_not_stop_the_parent():
     os.close(reader)
     os.close(writer)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+SLOW_IMPORT = """
+import os, signal, time
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(0.2)
+done = True
+"""
+
+
+def test_an_import_is_not_interrupted(tmp_path, monkeypatch):
+    (tmp_path / "slow_import.py").write_text(SLOW_IMPORT)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def work():
+        with terminable():
+            importlib.import_module("slow_import")
+            threading.Event().wait(60)
+
+    with pytest.raises(SystemExit):
+        work()
+    assert sys.modules.pop("slow_import").done
+
+
+def test_an_exception_that_a_callback_loses_is_raised_again(capsys):
+    class Lost:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+
+    def work():
+        with terminable():
+            Lost()
+            threading.Event().wait(60)
+
+    hook = sys.unraisablehook
+    with pytest.raises(SystemExit):
+        work()
+    assert sys.unraisablehook is hook
+    assert capsys.readouterr().err == ""
