@@ -14,6 +14,7 @@ COMPILE = $(BIN)/python -m compileall -q keras_retrieval pipelines export
 WORK ?= demo
 TRAIN ?=
 export WORK  # recipes read it and PHOTOS from the environment, where blanks and quotes do no harm
+unexport PYTHONDONTWRITEBYTECODE  # many processes import the same files, and compiling them takes half of that
 # A test keeps one core busy, so that files of tests run side by side; each process takes up to 3 GB. In their order: the long
 # notebooks first, where the default, files with many tests first, ends with them on one core. A test that ends its process
 # ends the run: with a new process in its place, pytest-xdist waits for ever.
