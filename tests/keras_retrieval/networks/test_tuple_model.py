@@ -177,7 +177,7 @@ def test_bfloat16_and_compilation_train_alike(policy, jit, tolerance):
         model = compiled(TupleModel(net), jit_compile=options[1])
         loss = float(model.train_on_batch(*batch("padded", photos())))
         found.append((loss, before - np.concatenate([weight.ravel() for weight in net.get_weights()])))
-    np.testing.assert_allclose(found[1][0], found[0][0], rtol=tolerance)
+    np.testing.assert_allclose(found[1][0], found[0][0], rtol=min(tolerance, 0.1))
     assert np.linalg.norm(found[1][1] - found[0][1]) < tolerance * np.linalg.norm(found[0][1])
 
 
