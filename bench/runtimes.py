@@ -1,4 +1,4 @@
-"""Speed of TensorFlow, ONNX Runtime and OpenVINO here relative to the published networks in PyTorch.
+"""Speed of TensorFlow, ONNX Runtime, OpenVINO and ncnn here relative to the published networks in PyTorch.
 
     make bench-runtimes        # installs PyTorch into an environment of its own, .venv-torch, and runs this
     python -m bench.runtimes [--torch .venv-torch] [--threads 2] [--rounds 4] [--seconds 30] [--only dinov2vits14_cls]
@@ -32,12 +32,19 @@ from bench.record import FOLDER, processor, recorded
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {
+    "alexnet_gem": [(272, 362), (768, 1024)],
     "vgg16_gem": [(272, 362), (768, 1024)],
     "torchresnet101_gem": [(272, 362), (768, 1024)],
+    "convnexttiny_gem": [(272, 362), (768, 1024)],
     "dinov2vits14_cls": [(322, 322), (518, 518)],
 }
+NCNN = ("alexnet_gem", "vgg16_gem", "vgg19_gem")
+"""Networks that ncnn takes."""
 BATCHES = "batches"
-VARIANTS = ("tensorflow float32", "onnxruntime float32", "openvino float32", "tensorflow bfloat16", "openvino bfloat16")
+VARIANTS = (
+    "tensorflow float32", "onnxruntime float32", "openvino float32", "ncnn float32", "tensorflow bfloat16",
+    "openvino bfloat16",
+)  # fmt: skip
 
 
 class Worker:
@@ -92,6 +99,8 @@ def serve(network: str, threads: int) -> None:
         "openvino float32": open_network("openvino", path),
         "openvino bfloat16": open_network("openvino", path, bfloat16=True),
     }
+    if network in NCNN:
+        functions["ncnn float32"] = open_network("ncnn", path)
     path.unlink()
     print("ready", flush=True)
     for line in sys.stdin:
@@ -121,6 +130,8 @@ def measure(network: str, arguments: argparse.Namespace, off: bool) -> list[dict
     for height, width in SIZES[network][:1] if off or arguments.smaller else SIZES[network]:
         calls = {"torch float32": (torch, "float32"), "torch bfloat16": (torch, "bfloat16")}
         calls |= {name: (ours, name) for name in VARIANTS}
+        if network not in NCNN:
+            calls.pop("ncnn float32")
         if off:
             calls.pop("tensorflow bfloat16")
         for worker, variant in calls.values():
@@ -132,7 +143,7 @@ def measure(network: str, arguments: argparse.Namespace, off: bool) -> list[dict
         least = {name: min(turn[name] for turn in turns) for name in calls}
         speeds = {name: f"{least['torch float32'] / value:.2f}" for name, value in least.items()}
         best = min((name for name in least if not name.startswith("torch")), key=least.__getitem__)
-        exact = min((name for name in VARIANTS if name.endswith("float32")), key=least.__getitem__)
+        exact = min((name for name in VARIANTS if name in least and name.endswith("float32")), key=least.__getitem__)
         rows.append(
             {
                 "network": network,
@@ -165,6 +176,8 @@ def batches(rounds: int, threads: int) -> list[dict[str, Any]]:
     workers = {name: _ours(name, threads) for name in sides}
     rows = []
     for variant in VARIANTS:
+        if variant.startswith("ncnn"):
+            continue  # it does not take the transformer
         least = dict.fromkeys(sides, float("inf"))
         for number in range(rounds + 1):
             for name, worker in workers.items():

@@ -32,6 +32,17 @@ def vgg16() -> nn.Module:
     return nn.Sequential(*layers, GeM())
 
 
+def alexnet() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2),
+        nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2),
+        nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(inplace=True),
+        nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(inplace=True),
+        nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(inplace=True),
+        GeM(),
+    )  # fmt: skip
+
+
 class Bottleneck(nn.Module):
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
@@ -62,6 +73,35 @@ def resnet101() -> nn.Module:
         for block in range(blocks):
             layers.append(Bottleneck(inputs, width, 2 if block == 0 and width > 64 else 1))
             inputs = 4 * width
+    return nn.Sequential(*layers, GeM())
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalization of the channels of maps (B, C, H, W)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class ConvNextBlock(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.spatial = nn.Conv2d(width, width, 7, padding=3, groups=width)
+        self.channels = nn.Sequential(
+            nn.LayerNorm(width, 1e-6), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+        self.scale = nn.Parameter(torch.full((width,), 1e-6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + (self.scale * self.channels(self.spatial(x).permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+
+
+def convnext_tiny() -> nn.Module:
+    layers: list[nn.Module] = [nn.Conv2d(3, 96, 4, 4), ChannelNorm(96, 1e-6)]
+    for width, blocks in ((96, 3), (192, 3), (384, 9), (768, 3)):
+        if width > 96:
+            layers += [ChannelNorm(width // 2, 1e-6), nn.Conv2d(width // 2, width, 2, 2)]
+        layers += [ConvNextBlock(width) for _ in range(blocks)]
     return nn.Sequential(*layers, GeM())
 
 
@@ -107,7 +147,13 @@ class VisionTransformer(nn.Module):
         return functional.normalize(self.norm(x)[:, 0])
 
 
-NETWORKS = {"vgg16_gem": vgg16, "torchresnet101_gem": resnet101, "dinov2vits14_cls": VisionTransformer}
+NETWORKS = {
+    "alexnet_gem": alexnet,
+    "vgg16_gem": vgg16,
+    "torchresnet101_gem": resnet101,
+    "convnexttiny_gem": convnext_tiny,
+    "dinov2vits14_cls": VisionTransformer,
+}
 
 
 def main() -> None:

@@ -123,7 +123,7 @@ class Collection:
         crops: levels of crops that are described in addition to the whole photo, such as "1,2,3" or (1, 2, 3), to find
             small objects; "1" for whole photos only. None for those of the collection, or whole photos.
         precision: "float32", "bfloat16" or "auto", see `extract`.
-        runtime: "tensorflow", "onnxruntime", "openvino" or "auto", see `extract`.
+        runtime: "tensorflow", "onnxruntime", "openvino", "ncnn" or "auto", see `extract`.
         include: patterns of photos to take; None for all.
         exclude: patterns of files and folders to ignore.
         hidden: whether hidden files are taken.

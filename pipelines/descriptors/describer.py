@@ -23,7 +23,7 @@ from ..networks.onnx_network import OnnxNetwork, require_sides
 from ..photos.reader import Crop, PhotoError
 from ..photos.reading import Shape
 from ..runtimes.conversion import convert
-from ..runtimes.options import JAX, OPENVINO, TENSORFLOW, named_runtime, require_runtime
+from ..runtimes.options import JAX, ONNXRUNTIME, TENSORFLOW, named_runtime, require_runtime
 from ..runtimes.sessions import open_network
 from ..runtimes.switching import Convertible, SwitchingDescriber
 from .padded_batches import (
@@ -293,14 +293,14 @@ def _hash_of(model: Any) -> str:
 
 
 def _of_onnx_file(network: OnnxNetwork, runtime: Runtime | None) -> DescribeFn:
-    """The function of an .onnx file, which ONNX Runtime runs unless OpenVINO is named."""
+    """The function of an .onnx file, which ONNX Runtime runs unless another is named."""
     if runtime is not None:
         require_runtime(runtime.name, network.path)
     name = "auto" if runtime is None else named_runtime(runtime.name)
-    if name != OPENVINO:
+    if name in ("auto", ONNXRUNTIME):
         return network.describe
-    describe = open_network(OPENVINO, network.path)
-    log.info("runtime: %s (as asked for)", OPENVINO)
+    describe = open_network(name, network.path)
+    log.info("runtime: %s (as asked for)", name)
 
     def checked(images: np.ndarray) -> np.ndarray:
         require_sides(images, network.smallest, network.name)

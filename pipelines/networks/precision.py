@@ -24,6 +24,8 @@ PRECISION_HELP = (
 TRAINING_PRECISION_HELP = f"{PRECISION_HELP} Weights stay float32."
 VARIABLE = "KERAS_RETRIEVAL_PRECISION"
 """The environment variable that names what auto is, such as float32 for the same results on all machines of a group."""
+FLOAT32_ONLY = {"onnxruntime": "ONNX Runtime", "ncnn": "ncnn"}
+"""Values of the option `--runtime` with which nothing is computed in bfloat16, and the names of these runtimes."""
 _INSTRUCTIONS = {"avx512_bf16", "amx_bf16"}
 _AMPERE = (8, 0)  # the lowest compute capability of NVIDIA GPUs that compute bfloat16
 
@@ -53,8 +55,7 @@ def resolve_precision(precision: str, model: str | Path = "", begun: str | None 
             a network without a trunk, "auto" becomes "float32".
         begun: the precision with which the run or folder was begun that is continued; None for a new one. If it is
             "float32", "auto" becomes "float32", which every machine computes natively.
-        runtime: the value of the option `--runtime`; for "onnxruntime", which does not compute in bfloat16, "auto"
-            becomes "float32".
+        runtime: the value of the option `--runtime`; for one of `FLOAT32_ONLY`, "auto" becomes "float32".
 
     Returns:
         "float32" or "bfloat16"; a value other than "auto" is returned unchanged.
@@ -71,8 +72,8 @@ def resolve_precision(precision: str, model: str | Path = "", begun: str | None 
         native, reason = False, "as it was begun"
     elif _is_without_trunk(Path(model)):
         native, reason = False, "the network has no trunk, a model inside the model"
-    elif runtime == "onnxruntime" and begun is None:
-        native, reason = False, "ONNX Runtime does not compute in bfloat16"
+    elif runtime in FLOAT32_ONLY and begun is None:
+        native, reason = False, f"{FLOAT32_ONLY[runtime]} does not compute in bfloat16"
     else:
         native, reason = _on_this_machine()
     resolved = "bfloat16" if native else "float32"

@@ -1,1 +1,1 @@
-"""Runs networks by TensorFlow, ONNX Runtime or OpenVINO, whichever is fastest; the option --runtime."""
+"""Runs networks by TensorFlow, ONNX Runtime, OpenVINO or ncnn, whichever is fastest; the option --runtime."""

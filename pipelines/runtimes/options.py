@@ -9,17 +9,18 @@ from keras_retrieval.errors import ArgumentError
 
 from ..command.kinds import require_package
 from ..command.options import Option, Options
+from ..networks.precision import FLOAT32_ONLY
 
-TENSORFLOW, ONNXRUNTIME, OPENVINO = "tensorflow", "onnxruntime", "openvino"
+TENSORFLOW, ONNXRUNTIME, OPENVINO, NCNN = "tensorflow", "onnxruntime", "openvino", "ncnn"
 JAX = "jax"
 """What computes descriptors where Keras runs on JAX; no value of the option."""
-RUNTIMES = ("auto", TENSORFLOW, ONNXRUNTIME, OPENVINO)
+RUNTIMES = ("auto", TENSORFLOW, ONNXRUNTIME, OPENVINO, NCNN)
 RUNTIME = "auto"
 """The default of the option in every step."""
 RUNTIME_HELP = (
-    "What computes descriptors: tensorflow; onnxruntime (extra onnx); openvino (extra openvino); or auto, which "
-    "measures the installed ones where there are enough photos, and takes the fastest. In float32 their descriptors "
-    "are equal to 1e-5."
+    "What computes descriptors: tensorflow; onnxruntime (extra onnx); openvino (extra openvino); ncnn (extra ncnn), "
+    "for VGG and AlexNet; or auto, which measures the installed ones where there are enough photos, and takes the "
+    "fastest. In float32 their descriptors are equal to 1e-5."
 )
 VARIABLE = "KERAS_RETRIEVAL_RUNTIME"
 """The environment variable that names what auto is, such as tensorflow."""
@@ -27,10 +28,11 @@ VARIABLE = "KERAS_RETRIEVAL_RUNTIME"
 PACKAGES = {
     ONNXRUNTIME: (("onnxruntime", "ONNX Runtime", "onnx"),),
     OPENVINO: (("openvino", "OpenVINO", "openvino"),),
+    NCNN: (("ncnn", "ncnn", "ncnn"), ("onnxruntime", "ONNX Runtime", "ncnn")),
 }
 """Modules of the runtimes, with their names and the extras that contain them."""
 CONVERTERS = (("tf2onnx", "tf2onnx"), ("onnx", "onnx"))
-"""Modules that convert a Keras network to ONNX, with their names; both extras contain them."""
+"""Modules that convert a Keras network to ONNX, with their names; all these extras contain them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +111,7 @@ def check_runtime_precision(runtime: str, precision: str) -> None:
     """Checks that a runtime that is named computes in a precision that is named.
 
     Raises:
-        ArgumentError: the runtime is "onnxruntime", and the precision "bfloat16".
+        ArgumentError: the runtime is one of `FLOAT32_ONLY`, and the precision "bfloat16".
     """
-    if runtime == ONNXRUNTIME and precision == "bfloat16":
-        raise ArgumentError("--runtime onnxruntime does not compute in --precision bfloat16: give --runtime openvino")
+    if runtime in FLOAT32_ONLY and precision == "bfloat16":
+        raise ArgumentError(f"--runtime {runtime} does not compute in --precision bfloat16: give --runtime openvino")

@@ -1,5 +1,6 @@
-"""Runs .onnx files with ONNX Runtime and OpenVINO, on all cores that this process may use."""
+"""Runs .onnx files with ONNX Runtime, OpenVINO and ncnn, on all cores that this process may use."""
 
+import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,8 @@ from ..files.machine import cores
 from ..networks.errors import NetworkError
 from ..networks.onnx_network import open_session
 from .conversion import INPUT, OUTPUT
-from .options import ONNXRUNTIME
+from .convolution_chains import Chain, cut
+from .options import NCNN, ONNXRUNTIME
 
 Describe = Callable[[np.ndarray], np.ndarray]
 """A function that maps a batch of photos, (B, H, W, 3), to their descriptors, (B, D) float32."""
@@ -31,7 +33,7 @@ def open_network(runtime: str, path: Path, bfloat16: bool = False) -> Describe:
     """Loads an .onnx file that takes photos of any size.
 
     Args:
-        runtime: "onnxruntime" or "openvino".
+        runtime: "onnxruntime", "openvino" or "ncnn".
         path: the .onnx file, with the input `images` and the output `descriptors`.
         bfloat16: whether OpenVINO computes in bfloat16.
 
@@ -39,9 +41,11 @@ def open_network(runtime: str, path: Path, bfloat16: bool = False) -> Describe:
         A function that may be called from several threads.
 
     Raises:
-        NetworkError: the file cannot be loaded.
+        NetworkError: the file cannot be loaded, or the runtime does not take such a network.
         MissingExtraError: the runtime is not installed.
     """
+    if runtime == NCNN:
+        return _ncnn(path)
     return _onnxruntime(path) if runtime == ONNXRUNTIME else _openvino(path, bfloat16)
 
 
@@ -98,6 +102,58 @@ def _openvino(path: Path, bfloat16: bool) -> Describe:
             return np.concatenate([describe_part(part) for part in parts(images)])
 
     return describe
+
+
+def _ncnn(path: Path) -> Describe:
+    try:
+        import ncnn  # noqa: F401
+        import onnx
+    except ImportError as error:
+        raise missing_extra("ncnn", "ncnn", error) from error
+    network = cut(onnx.load(path))
+    nets = dict[bytes, Describe]()  # by weights, which the chains of several scales have in common
+    with tempfile.TemporaryDirectory(prefix="keras-retrieval-") as temporary:
+        folder = Path(temporary)
+        for chain in network.chains:
+            if chain.weights not in nets:
+                nets[chain.weights] = _ncnn_chain(chain, folder)
+        onnx.save(network.before, folder / "before.onnx")
+        onnx.save(network.after, folder / "after.onnx")
+        before, after = (open_session(folder / f"{part}.onnx") for part in ("before", "after"))
+    taken = {value.name for value in after.get_inputs()}
+
+    def describe(images: np.ndarray) -> np.ndarray:
+        photos = images.astype(np.float32)
+        given = {INPUT: photos} if INPUT in taken else {}
+        for chain, maps in zip(network.chains, before.run(None, {INPUT: photos}), strict=True):
+            given[chain.target] = np.stack([nets[chain.weights](one) for one in maps])
+        (rows,) = after.run([OUTPUT], given)
+        return rows
+
+    return describe
+
+
+def _ncnn_chain(chain: Chain, folder: Path) -> Describe:
+    """The function of a chain, (C, H, W) to (D, H', W'), which may be called from several threads."""
+    import ncnn
+
+    net = ncnn.Net()
+    net.opt.num_threads = cores()
+    net.opt.openmp_blocktime = 0  # otherwise waiting threads spin on the cores that decode photos
+    for reduced in ("fp16_storage", "fp16_packed", "fp16_arithmetic", "bf16_storage"):
+        setattr(net.opt, f"use_{reduced}", False)
+    (folder / "chain.param").write_text(chain.param, encoding="utf-8")
+    (folder / "chain.bin").write_bytes(chain.weights)
+    if net.load_param(str(folder / "chain.param")) or net.load_model(str(folder / "chain.bin")):
+        raise NetworkError(f"ncnn could not load the chain of convolutions that ends at {chain.target}")
+
+    def compute(one: np.ndarray) -> np.ndarray:
+        extractor = net.create_extractor()
+        extractor.input("in", ncnn.Mat(np.ascontiguousarray(one)))
+        _, maps = extractor.extract("out")
+        return np.array(maps)
+
+    return compute
 
 
 def _last_line(error: Exception) -> str:

@@ -22,10 +22,11 @@ from keras_retrieval.errors import MissingExtraError, first_line
 
 from ..networks.errors import NetworkError
 from ..networks.onnx_network import require_sides
+from ..networks.precision import FLOAT32_ONLY
 from .check import TOLERANCE, check_batches, check_equal, drawn
 from .converted_file import ConvertedFile
 from .measured import keep, recall, size_class, this_machine
-from .options import CONVERTERS, ONNXRUNTIME, OPENVINO, PACKAGES, TENSORFLOW, named_runtime
+from .options import CONVERTERS, PACKAGES, TENSORFLOW, named_runtime
 from .sessions import Describe, open_network
 
 PAYS = 10
@@ -206,7 +207,7 @@ class SwitchingDescriber:
         height, width, count = self._shape()
         started = time.perf_counter()
         log.info("runtime: the network is converted once, to measure which runtime is the fastest")
-        names = [name for name in (ONNXRUNTIME, OPENVINO) if _can(name, self._network)]
+        names = [name for name in PACKAGES if _can(name, self._network)]
         try:
             found = self._loaded(names)
             images = drawn(count, height, width)
@@ -338,7 +339,7 @@ def _no_choice(network: Convertible) -> str:
 
     if tf.config.list_physical_devices("GPU"):
         return "it has a GPU"
-    reasons = [_cannot(name, network) for name in (OPENVINO, ONNXRUNTIME)]
+    reasons = [_cannot(name, network) for name in PACKAGES]
     return reasons[0] if all(reasons) else ""
 
 
@@ -350,8 +351,8 @@ def _cannot(runtime: str, network: Convertible) -> str:
     """Why a runtime cannot run a network; "" if it may be tried."""
     if network.bytes > LARGEST:
         return f"networks of more than {LARGEST / 1e9:.1f} GB are not converted"
-    if network.bfloat16 and runtime == ONNXRUNTIME:
-        return "ONNX Runtime does not compute in bfloat16"
+    if network.bfloat16 and runtime in FLOAT32_ONLY:
+        return f"{FLOAT32_ONLY[runtime]} does not compute in bfloat16"
     for module, name, *_ in (*PACKAGES[runtime], *CONVERTERS):
         if find_spec(module) is None:
             return f"{name} is not installed"

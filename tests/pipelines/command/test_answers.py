@@ -24,7 +24,7 @@ RUN = """
 import contextlib, importlib.machinery, io, json, sys
 
 HEAVY = ("tensorflow keras scipy pandas h5py pycolmap cv2 scann onnx onnxruntime tf2onnx tensorflow_serving "
-         "grpc_health pymilvus milvus_lite openvino sklearn matplotlib jax torch ray dask distributed").split()
+         "grpc_health pymilvus milvus_lite openvino ncnn sklearn matplotlib jax torch ray dask distributed").split()
 imported = []
 
 class Heavy:

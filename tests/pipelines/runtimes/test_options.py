@@ -24,7 +24,7 @@ def installed(monkeypatch):
 
 def test_an_unknown_runtime_is_refused():
     with pytest.raises(
-        ArgumentError, match="--runtime must be one of auto, tensorflow, onnxruntime, openvino, got tvm"
+        ArgumentError, match="--runtime must be one of auto, tensorflow, onnxruntime, openvino, ncnn, got tvm"
     ):
         ExtractOptions("vgg16_gem", "photos", "out", runtime="tvm")
 
@@ -35,6 +35,8 @@ def test_an_unknown_runtime_is_refused():
         ("openvino", (), r"OpenVINO.*pip install.*\[openvino\]"),
         ("openvino", ("openvino",), r"tf2onnx.*\[openvino\]"),
         ("onnxruntime", ("tf2onnx", "onnx"), r"ONNX Runtime.*\[onnx\]"),
+        ("ncnn", ("tf2onnx", "onnx", "onnxruntime"), r"ncnn is not.*\[ncnn\]"),
+        ("ncnn", ("tf2onnx", "onnx", "ncnn"), r"ONNX Runtime.*\[ncnn\]"),
     ],
 )
 def test_a_missing_package_is_answered_with_the_command(installed, runtime, modules, message):
@@ -56,10 +58,11 @@ def test_an_onnx_file_needs_no_conversion_and_no_tensorflow(installed):
         require_runtime("tensorflow", "net.onnx")
 
 
-def test_onnxruntime_has_no_bfloat16():
-    with pytest.raises(ArgumentError, match="--runtime onnxruntime does not compute in --precision bfloat16"):
-        ExtractOptions("vgg16_gem", "photos", "out", runtime="onnxruntime", precision="bfloat16")
-    assert resolve_precision("auto", runtime="onnxruntime") == "float32"
+@pytest.mark.parametrize("runtime", ["onnxruntime", "ncnn"])
+def test_some_have_no_bfloat16(runtime):
+    with pytest.raises(ArgumentError, match=f"--runtime {runtime} does not compute in --precision bfloat16"):
+        ExtractOptions("vgg16_gem", "photos", "out", runtime=runtime, precision="bfloat16")
+    assert resolve_precision("auto", runtime=runtime) == "float32"
 
 
 def test_the_variable_names_what_auto_is(monkeypatch):

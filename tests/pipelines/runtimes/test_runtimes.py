@@ -28,10 +28,10 @@ from pipelines.runtimes.sessions import open_network, parts
 from pipelines.runtimes.switching import SwitchingDescriber
 from tests.helpers.small_network import draw_scenes, save_network
 
-for package in ("openvino", "onnxruntime", "tf2onnx"):
+for package in ("openvino", "onnxruntime", "ncnn", "tf2onnx"):
     pytest.importorskip(package)
 
-RUNTIMES = ("onnxruntime", "openvino")
+RUNTIMES = ("onnxruntime", "openvino", "ncnn")
 CONVERT = "pipelines.descriptors.describer.convert"
 
 
@@ -118,7 +118,7 @@ def test_runtimes_equal_keras_on_all_sizes(networks, network, settings):
     assert [len(part) for part in parts(batches[-1])] == [4, 1]  # OpenVINO describes few pixels at a time
     assert [len(part) for part in parts(np.zeros((2, 400, 400, 3)))] == [1, 1]
     assert [len(part) for part in parts(np.zeros((0, 40, 40, 3)))] == [0]
-    for name in RUNTIMES:
+    for name in RUNTIMES if network == "gem" else ("onnxruntime", "openvino"):
         describe = describer(model, runtime=Runtime(name, networks[network]), **settings)
         assert describe.runtime == name
         for images in batches:
@@ -239,7 +239,7 @@ def test_small_jobs_do_not_pay_for_a_conversion(networks, monkeypatch, caplog):
 def test_many_photos_are_described_by_the_fastest_which_is_remembered(tmp_path, quick, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "keras_retrieval")
     eager(monkeypatch)
-    speeds(monkeypatch, onnxruntime=0.8, openvino=0.5)
+    speeds(monkeypatch, onnxruntime=0.8, openvino=0.5, ncnn=0.6)
     path, images = save_network(tmp_path / "net.keras"), drawn(2, 40, 56)
     exact = describer(load_model(path))(images)
     first = describer(load_model(path), runtime=Runtime("auto", path))
@@ -248,7 +248,7 @@ def test_many_photos_are_described_by_the_fastest_which_is_remembered(tmp_path, 
     assert [runtime for _, runtime in found] == ["tensorflow", "openvino", "openvino", "openvino"]
     for rows, _ in found:
         np.testing.assert_allclose(rows, exact, atol=1e-5)
-    assert "openvino 2.00 times as fast as TensorFlow" in caplog.text
+    assert "onnxruntime 1.25, openvino 2.00, ncnn 1.67 times as fast as TensorFlow" in caplog.text
     monkeypatch.setattr(SwitchingDescriber, "_measure", lambda _: pytest.fail("measured again"))
     again = describer(load_model(path), runtime=Runtime("auto", path))
     again.expect([(40, 56)] * 100)
@@ -260,7 +260,7 @@ def test_many_photos_are_described_by_the_fastest_which_is_remembered(tmp_path, 
 
 def test_tensorflow_stays_where_it_is_the_fastest(tmp_path, quick, monkeypatch):
     eager(monkeypatch)
-    speeds(monkeypatch, onnxruntime=0.97, openvino=1.2)
+    speeds(monkeypatch, onnxruntime=0.97, openvino=1.2, ncnn=0.96)
     path = save_network(tmp_path / "net.keras")
     for _ in range(2):
         describe = describer(load_model(path), runtime=Runtime("auto", path))
@@ -331,13 +331,14 @@ def test_extract_with_each_runtime_and_continued_with_another(photos, tmp_path, 
     np.testing.assert_allclose(np.concatenate(list(shards)), rows["tensorflow"], atol=1e-5)
 
 
-def test_an_onnx_file_is_run_by_either(conversion, tmp_path):
+def test_an_onnx_file_is_run_by_any_of_them(conversion, tmp_path):
     path, images = tmp_path / "net.onnx", drawn(2, 40, 56)
     path.write_bytes(conversion)
     facts = {"network": "small", "size": "64", "scales": "1", "dimensions": "6", "smallest_side": "5"}
     stamp(path, "0", facts | {"height_and_width": "any"})
     rows = {name: describer(OnnxNetwork(path), runtime=Runtime(name, path))(images) for name in ("auto", *RUNTIMES)}
-    np.testing.assert_allclose(rows["openvino"], rows["onnxruntime"], atol=1e-5)
+    for name in RUNTIMES:
+        np.testing.assert_allclose(rows[name], rows["onnxruntime"], atol=1e-5)
     np.testing.assert_array_equal(rows["auto"], rows["onnxruntime"])
     with pytest.raises(ArgumentError, match="--runtime tensorflow does not run"):
         describer(OnnxNetwork(path), runtime=Runtime("tensorflow", path))
