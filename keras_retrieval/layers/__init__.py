@@ -1,12 +1,13 @@
 """Keras layers for image retrieval: poolings, aggregators, whitening, normalisation and region proposals.
 
-All layers run on every Keras backend and compute in float32 under every dtype policy, and those that take feature maps
-take them in any size.
+All layers run on every Keras backend, and those that take feature maps take them in any size. Those of a trunk compute
+in the precision of their dtype policy, all others in float32 under every policy.
 """
 
 from .boq import BoQ as BoQ
 from .class_token import ClassToken as ClassToken
 from .cosplace import CosPlace as CosPlace
+from .depthwise_convolution import DepthwiseConvolution as DepthwiseConvolution
 from .edge_filter import EdgeFilter as EdgeFilter
 from .edge_strength import EdgeStrength as EdgeStrength
 from .fit_to_patches import FitToPatches as FitToPatches

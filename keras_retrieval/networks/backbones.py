@@ -44,6 +44,15 @@ def _applications(name: str, **options: Any) -> Callable[[str | None], Any]:
     return make
 
 
+def _convnext(name: str) -> Backbone:
+    def make(weights: str | None) -> Any:
+        from .depthwise import with_depthwise_convolutions
+
+        return with_depthwise_convolutions(_applications(name)(weights))
+
+    return Backbone(make, "none")
+
+
 def _own(function: str, *arguments: Any, normalization: str = "torch", last: str = "") -> Backbone:
     def make(weights: str | None) -> Any:
         from . import torchvision_trunks
@@ -113,9 +122,9 @@ BACKBONES: dict[str, Backbone] = {
     "efficientnetv2l": Backbone(_applications("EfficientNetV2L"), "none"),
     "mobilenetv3small": Backbone(_applications("MobileNetV3Small"), "none"),
     "mobilenetv3large": Backbone(_applications("MobileNetV3Large"), "none"),
-    "convnexttiny": Backbone(_applications("ConvNeXtTiny"), "none"),
-    "convnextsmall": Backbone(_applications("ConvNeXtSmall"), "none"),
-    "convnextbase": Backbone(_applications("ConvNeXtBase"), "none"),
-    "convnextlarge": Backbone(_applications("ConvNeXtLarge"), "none"),
+    "convnexttiny": _convnext("ConvNeXtTiny"),
+    "convnextsmall": _convnext("ConvNeXtSmall"),
+    "convnextbase": _convnext("ConvNeXtBase"),
+    "convnextlarge": _convnext("ConvNeXtLarge"),
     **{name: _transformer(name, shape) for name, shape in TRANSFORMERS.items()},
 }

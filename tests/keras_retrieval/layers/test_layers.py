@@ -57,6 +57,7 @@ ROWS = {
     "block gated": (lambda **k: layers.TransformerBlock(2, 12, gated=True, scale=0.3, **k), (2, 11, 8), False),
     "rotary": (lambda **k: layers.RotaryPositions(8, **k), MAP, False),
     "token map": (lambda **k: layers.TokenMap(class_token=True, **k), [(2, 118, 8), MAP], False),
+    "depthwise": (lambda **k: layers.DepthwiseConvolution(8, 3, groups=8, **k), MAP, False),
     "whitening": (lambda **k: layers.Whitening(dim=3, **k), (4, 8), False),
     "l2": (lambda **k: layers.L2Normalization(**k), (4, 8), False),
     "pixels": (lambda **k: layers.PixelNormalization.of("caffe", **k), (2, 9, 13, 3), False),
