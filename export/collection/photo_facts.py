@@ -23,7 +23,7 @@ def facts_of(folder: Path, name: str, state: State) -> dict[str, str]:
         "latitude" and "longitude" (decimal degrees, WGS84). Facts that the metadata lacks are empty.
     """
     try:
-        record = read_record(folder / name)
+        record = read_record(folder, name)
     except Exception as error:  # metadata may be anything, and the photo can be found without it
         log.debug("%s: its metadata cannot be read: %s", name, error)
         record = Record()

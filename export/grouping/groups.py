@@ -5,6 +5,7 @@ from pathlib import Path
 from keras_retrieval.pipelines.command.colmap import require_colmap
 from keras_retrieval.pipelines.command.options import takes
 from keras_retrieval.pipelines.files.durable import check_outside, write_file
+from keras_retrieval.pipelines.files.remote import address_of, named, place_text
 
 from keras_retrieval.errors import ArgumentError
 
@@ -59,8 +60,10 @@ def groups(options: GroupsOptions) -> list[Group]:
     folder = photos or Path(index.facts["photos"])
     if options.links:
         if not folder.is_dir():
+            absent = "is an address" if address_of(folder) else "does not exist"
             raise ArgumentError(
-                f"--links needs the photos, and {folder} does not exist: name their folder with --photos"
+                f"--links needs the photos, and {named(folder)} {absent}: name "
+                "their folder on this machine with --photos"
             )
         check_outside(options.output, folder)
     answers = open_calibration(index, place, calibration, options.min_probability, label="--min-probability")
@@ -73,7 +76,7 @@ def groups(options: GroupsOptions) -> list[Group]:
     names = list(index.names)
     options.output.mkdir(parents=True, exist_ok=True)
     facts = _facts(options, found, len(names), compared=local is not None)
-    about = {"photos": str(folder.resolve()), "min_probability": options.min_probability, "count": len(names)}
+    about = {"photos": place_text(folder), "min_probability": options.min_probability, "count": len(names)}
     reading = {key: index.facts[key] for key in ("exif", "max_pixels")}
     shown = groups_page(found, folder, facts, reading)  # reads photos: before the first file is replaced
     write_groups(options.output, found, names, about)

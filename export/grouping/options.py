@@ -13,7 +13,7 @@ from keras_retrieval.pipelines.files.durable import MANIFEST, FolderError
 from keras_retrieval.pipelines.files.finished_folders import GROUPS
 from keras_retrieval.pipelines.networks.custom_layers import CustomLayers
 from keras_retrieval.pipelines.networks.kinds import NETWORK
-from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER
+from keras_retrieval.pipelines.photos.intake_options import PHOTO_PLACE
 from keras_retrieval.pipelines.runtimes.options import RuntimeOption
 
 from keras_retrieval.errors import ArgumentError
@@ -32,7 +32,8 @@ class GroupsOptions(CustomLayers, RuntimeOption, EngineOptions):
     collection: Annotated[
         str,
         Argument(
-            "Index with a calibration, a folder or milvus://.. collection; or with --like a folder of photos.",
+            "Index with a calibration, a folder or milvus://.. collection; or with --like a folder of photos, or "
+            "its address (extra cloud).",
             kind=index_or_photos,
         ),
     ] = field(kw_only=False)
@@ -77,8 +78,8 @@ class GroupsOptions(CustomLayers, RuntimeOption, EngineOptions):
     photos: Annotated[
         Path | None,
         Option(
-            "Folder of the index's photos. By default the path that the index states.",
-            kind=PHOTO_FOLDER,
+            "Folder of the index's photos, or its address (extra cloud). By default the one that the index states.",
+            kind=PHOTO_PLACE,
         ),
     ] = None
     links: Annotated[bool, Option("Also make OUTPUT/objects, a folder of links to the photos for each group.")] = False

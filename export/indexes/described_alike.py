@@ -21,13 +21,14 @@ def describe_alike(
     Args:
         facts: the settings of the descriptors of the index, `NeighbourIndex.facts`.
         local: the facts of the index's local features; None for no local features.
-        photos: folder of the photos.
+        photos: folder of the photos, or its address as a path.
         output: folder of descriptors to write; one of other photos or settings is replaced.
         model: path or name of the network of the index; None for the path that the index states.
         **options: further options of `extract`, such as `engine`.
 
     Raises:
         PhotoFolderError: no photo can be read.
+        RemoteError: the storage of an address does not answer, or refuses.
         ArgumentError: an option is out of range.
         ValueError: the network cannot be loaded.
     """

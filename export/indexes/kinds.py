@@ -8,7 +8,7 @@ from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_packa
 from keras_retrieval.pipelines.files.durable import FolderError, kind_of, read_manifest
 from keras_retrieval.pipelines.files.remote import address_of, check_address
 from keras_retrieval.pipelines.files.remote_errors import shown
-from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER
+from keras_retrieval.pipelines.photos.intake_options import PHOTO_PLACE
 
 from keras_retrieval.errors import ArgumentError
 
@@ -75,7 +75,7 @@ def index_or_photos(label: str, value: Any) -> None:
     if is_index(value):
         index_to_read(label, value)
     else:
-        PHOTO_FOLDER(label, value)
+        PHOTO_PLACE(label, value)
 
 
 @takes_addresses

@@ -12,7 +12,7 @@ from keras_retrieval.pipelines.files.durable import FolderError
 from keras_retrieval.pipelines.local_features.matchers import MATCHER_HELP, MUTUAL, check_matcher
 from keras_retrieval.pipelines.networks.custom_layers import CustomLayers
 from keras_retrieval.pipelines.networks.kinds import NETWORK
-from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER
+from keras_retrieval.pipelines.photos.intake_options import PHOTO_PLACE
 from keras_retrieval.pipelines.photos.object_options import ObjectOptions
 from keras_retrieval.pipelines.photos.query_box import BOX_HELP
 from keras_retrieval.pipelines.runtimes.options import RuntimeOption
@@ -60,7 +60,10 @@ class SearchOptions(CustomLayers, RuntimeOption, ObjectOptions):
     ] = None
     photos: Annotated[
         Path | None,
-        Option("Folder of the index's photos. By default the path that the index states.", kind=PHOTO_FOLDER),
+        Option(
+            "Folder of the index's photos, or its address (extra cloud). By default the one that the index states.",
+            kind=PHOTO_PLACE,
+        ),
     ] = None
     rerank: Annotated[
         str,

@@ -21,7 +21,7 @@ from keras_retrieval.pipelines.files.tables import read_lines
 from keras_retrieval.pipelines.local_features.folder import local_features_of
 from keras_retrieval.pipelines.networks.custom_layers import CustomLayers
 from keras_retrieval.pipelines.networks.kinds import NETWORK
-from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER
+from keras_retrieval.pipelines.photos.intake_options import PHOTO_PLACE
 from keras_retrieval.pipelines.runtimes.options import RuntimeOption
 
 from keras_retrieval.errors import ArgumentError, printable
@@ -68,9 +68,9 @@ class UpdateOptions(CustomLayers, RuntimeOption, EngineOptions):
     photos: Annotated[
         Path | None,
         Option(
-            "Folder of photos to describe as those of the index were, and to add; --engine says where. Those whose "
-            "names are in the index already are replaced. For index folders.",
-            kind=PHOTO_FOLDER,
+            "Folder of photos, or its address (extra cloud), to describe as those of the index were, and to add; "
+            "--engine says where. Those whose names are in the index already are replaced. For index folders.",
+            kind=PHOTO_PLACE,
         ),
     ] = None
     model: Annotated[
@@ -152,6 +152,7 @@ def update(options: UpdateOptions) -> int:
         ColumnTableError: the table of columns cannot be parsed.
         TableError: the encoding of the list of names is unknown.
         PhotoFolderError: --photos has no photo that can be read.
+        RemoteError: the storage of an address does not answer, or refuses.
         EngineError: with --engine, the cluster cannot be reached, or units of work failed in every attempt.
         DiskSpaceError: the disk is full. This is found before the first change, unless other processes use the disk.
         OSError: a change could not be written.

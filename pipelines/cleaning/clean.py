@@ -9,6 +9,7 @@ from keras_retrieval.errors import printable
 
 from ..command.options import takes
 from ..files.durable import write_file, write_names
+from ..files.remote import named, place_text
 from ..files.shards import LEFT_OUT, write_left_out
 from ..photos.intake import Intake
 from ..photos.landmark_folders import CLEANING, CLEANING_VERSION, KEPT
@@ -51,6 +52,7 @@ def clean(options: CleanOptions) -> Path:
         FolderError: `out` was started with other options or contains something else.
         ReconstructionError: a photo has changed since an earlier run.
         CleaningError: no photo would be kept.
+        RemoteError: the storage of photos at an address does not answer, or refuses.
         MissingExtraError: COLMAP is not installed.
     """
     photos, out = options.photos, options.out
@@ -62,7 +64,8 @@ def clean(options: CleanOptions) -> Path:
     load_colmap()
     found = []
     for number, (name, names) in enumerate(objects.photos.items(), start=1):
-        found.append(clean_landmark(name, photos, names, out / WORK / quote(name, safe=""), options))
+        work = out / WORK / quote(name, safe="")
+        found.append(clean_landmark(name, photos, names, work, options, intake.states_of(names)))
         print(f"{number} of {len(objects.photos)}: {_summary(found[-1])}", flush=True)
     outside = dict.fromkeys(objects.outside, "outside of the folders of landmarks")
     _write(out, intake, found, outside, options)
@@ -84,10 +87,12 @@ def _write(
     kept = [name for landmark in found for name in landmark.kept]
     if not kept:
         name, reason = next(iter(left_out.items()))
-        raise CleaningError(f"none of the {len(left_out)} photos in {photos} is kept; the first: {name}: {reason}")
+        raise CleaningError(
+            f"none of the {len(left_out)} photos in {named(photos)} is kept; the first: {name}: {reason}"
+        )
     report = {
         "version": CLEANING_VERSION,
-        "photos": str(photos.resolve()),
+        "photos": place_text(photos),
         "options": options.facts(arguments=False),
         "landmarks": [
             {

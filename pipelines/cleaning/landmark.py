@@ -10,9 +10,9 @@ import numpy as np
 from keras_retrieval.errors import RetrievalError
 
 from ..files.components import connected
-from ..files.durable import fingerprint, write_file
-from ..photos.formats import photo_state
+from ..files.durable import FileStates, fingerprint, write_file
 from ..photos.reader import photo_size
+from ..photos.remote_photos import header_in, photo_states
 from ..sfm.candidate_pairs import all_pairs, vocabulary_pairs
 from ..sfm.colmap import Database, Pair, load_colmap
 from ..sfm.photos import prepare
@@ -52,29 +52,40 @@ class Landmark:
     steps: int
 
 
-def clean_landmark(name: str, photos: Path, names: Sequence[str], work: Path, options: CleanOptions) -> Landmark:
+def clean_landmark(
+    name: str,
+    photos: Path,
+    names: Sequence[str],
+    work: Path,
+    options: CleanOptions,
+    states: FileStates | None = None,
+) -> Landmark:
     """Cleans a landmark, or reads the result if the landmark was cleaned before with the same photos and options.
 
     If an earlier call was interrupted, its features and matches are used again.
 
     Args:
         name: name of the landmark.
-        photos: folder of all photos.
+        photos: folder of all photos, or an address such as s3://BUCKET/FOLDER as a path.
         names: names of the landmark's photos.
         work: folder for the landmark's COLMAP database, images and landmark.json.
         options: the options of `clean`.
+        states: the states of the photos' files; None to ask for them.
 
     Raises:
         ReconstructionError: a photo has changed since an earlier run.
+        RemoteError: the storage of an address does not answer, or refuses.
         MissingExtraError: COLMAP is not installed.
     """
-    made = fingerprint(VERSION, options.facts(arguments=False), [[one, *photo_state(photos / one)] for one in names])
+    states = photo_states(photos, names) if states is None else states
+    files = [list(file) for file in zip(names, states.sizes, states.tags, strict=True)]
+    made = fingerprint(VERSION, options.facts(arguments=False), files)
     path = work / NOTE
     if found := _finished(path, made):
         return found
     work.mkdir(parents=True, exist_ok=True)
     database = Database(work / DATABASE)
-    left_out = prepare(photos, names, work, options.accept_truncated)
+    left_out = prepare(photos, names, work, options.accept_truncated, states)
     usable = [one for one in names if one not in left_out]
     left_out |= database.extract_features(work / "images", usable, {"size": options.size, "features": options.features})
     usable = [one for one in usable if one not in left_out]
@@ -145,7 +156,7 @@ def _boxes(
     photos: Path, group: Collection[str], pairs: Sequence[Pair], database: Database, seed: int
 ) -> tuple[dict[str, list[float]], int]:
     """Returns the landmark's box in each photo that aligns with another photo, and the number of diffusion steps."""
-    sizes = {one: photo_size(photos / one)[::-1] for one in group}
+    sizes = {one: header_in(photos, one, photo_size)[::-1] for one in group}
     projections = list(_projections(pairs, sizes, database, seed))
     aligned = sorted({target for _, target, _, _ in projections})
     if not aligned:

@@ -9,7 +9,7 @@ from ..command.kinds import Writes
 from ..command.options import Argument, Option
 from ..files.durable import FolderError
 from ..files.finished_folders import CLEANED
-from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
+from ..photos.intake_options import PHOTO_PLACE, IntakeOptions
 from ..photos.object_options import ObjectOptions
 from ..sfm.clusters import LEAST_INLIERS
 from ..sfm.options import MAX_SEED
@@ -19,9 +19,14 @@ from ..sfm.options import MAX_SEED
 class CleanOptions(ColmapOptions, IntakeOptions, ObjectOptions):
     """The options of the step `clean`, which removes unrelated photos from folders of landmarks."""
 
-    photos: Annotated[Path, Argument("Folder with one sub-folder of photos for each landmark.", kind=PHOTO_FOLDER)] = (
-        field(kw_only=False)
-    )
+    photos: Annotated[
+        Path,
+        Argument(
+            "Folder with one sub-folder of photos for each landmark. Or an address: s3://, gs://, hf:// or http(s):// "
+            "(extra cloud), from which the photos are copied to OUT.",
+            kind=PHOTO_PLACE,
+        ),
+    ] = field(kw_only=False)
     out: Annotated[
         Path,
         Argument(

@@ -145,8 +145,8 @@ def refuse_address(kind: Kind, label: str, value: Any) -> None:
 
 def _not_read(label: str, address: str) -> str:
     return (
-        f"{_named(label, shown(address))} is an address, and this step reads files of this machine: copy them here "
-        "first (extract, edge-maps, train, classify and train-proposals read photos at addresses)"
+        f"{_named(label, shown(address))} is an address, and this option takes files of this machine: copy them here "
+        "first"
     )
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ..command.options import takes
 from ..files.durable import FolderError, write_file
+from ..files.remote import place_text
 from ..files.shards import LEFT_OUT, write_left_out
 from .file import FILE, write_duplicates
 from .find import find_copies
@@ -24,7 +25,8 @@ def duplicates(options: DuplicatesOptions) -> Path:
     writes to the folder --output:
 
     - duplicates.json: the groups of copies, each with its kind (exact: all files have the same bytes; near) and the
-      photo to keep: of the copies with most pixels the largest file, then the oldest one, then the first name
+      photo to keep: of the copies with most pixels the largest file, then the oldest one, in a folder of this machine,
+      then the first name
     - left_out.json: the reason for each file that was not compared, or of which only the bytes were compared
     - index.html: the groups
 
@@ -39,6 +41,7 @@ def duplicates(options: DuplicatesOptions) -> Path:
         PhotoFolderError: `photos` does not exist or contains no photo.
         FolderError: `output` is a file.
         ValueError: the network cannot be loaded.
+        RemoteError: the storage of photos at an address does not answer, or refuses.
     """
     output = options.output
     if output.exists() and not output.is_dir():
@@ -47,10 +50,15 @@ def duplicates(options: DuplicatesOptions) -> Path:
     print(intake.account, flush=True)
     pairs = None if options.model is None else similar_by_network(options, intake.photos)
     copies = find_copies(
-        intake.folder, intake.photos, near=options.near, accept_truncated=options.accept_truncated, pairs=pairs
+        intake.folder,
+        intake.photos,
+        near=options.near,
+        accept_truncated=options.accept_truncated,
+        pairs=pairs,
+        states=intake.states,
     )
     output.mkdir(parents=True, exist_ok=True)
-    about = {"photos": str(options.photos.resolve()), "options": options.facts(arguments=False)}
+    about = {"photos": place_text(options.photos), "options": options.facts(arguments=False)}
     write_duplicates(output / FILE, copies, about)
     write_left_out(output / LEFT_OUT, intake.reasons | dict(copies.left_out))
     write_file(output / PAGE, duplicates_page(copies, options.photos))

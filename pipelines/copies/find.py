@@ -4,7 +4,7 @@ Photos are compared in rounds. Each photo is compared with the most similar ones
 the photo to keep is compared again, so that groups of any size are found completely.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +12,14 @@ import numpy as np
 from keras_retrieval.errors import RetrievalError
 
 from ..files.components import connected
+from ..files.durable import FileStates
 from ..files.progress import progress
-from ..photos.formats import photo_state
+from ..photos.remote_photos import photo_states
 from .alignment import LEAST_DETAIL, LEAST_SIMILARITY, detail, similarities
 from .byte_copies import byte_copies
 from .groups import Copies, Group, Photo
 from .low_frequencies import PROBES, SIDEWAYS, TURNS, Candidates, similar_pairs
-from .thumbnails import SIDE, Thumbnails, read_thumbnails
+from .thumbnails import SIDE, State, Thumbnails, read_thumbnails
 
 _ROUNDS = 8
 _PAIRS = 512  # pairs whose thumbnails are in memory
@@ -40,6 +41,7 @@ def find_copies(
     near: bool = True,
     accept_truncated: bool = False,
     pairs: np.ndarray | None = None,
+    states: FileStates | None = None,
 ) -> Copies:
     """Finds the copies among photos.
 
@@ -48,14 +50,20 @@ def find_copies(
     or a combination of these. Copies of copies are in one group.
 
     Args:
-        folder: the folder of the photos.
+        folder: the folder of the photos, or an address such as s3://BUCKET/FOLDER as a path.
         names: their names relative to `folder`.
         near: whether pixels are compared; otherwise only bytes are.
         accept_truncated: whether a JPEG that lacks its last bytes is read, with grey in place of what is missing.
         pairs: (K, 2) positions in `names` of further pairs of photos to compare, such as those with similar descriptors
             of a network; None for no further pairs.
+        states: the states of the photos' files; None to ask for them.
+
+    Raises:
+        RemoteError: the storage of an address does not answer, or refuses.
     """
-    exact = byte_copies(folder, names)
+    found_states = photo_states(folder, names) if states is None else states
+    state: dict[str, State] = dict(zip(names, zip(found_states.sizes, found_states.tags, strict=True), strict=True))
+    exact = byte_copies(folder, {name: size for name, (size, _) in state.items()})
     links: list[tuple[str, str, float]] = [(some[0], name, 1.0) for some in exact for name in some[1:]]
     left_out: dict[str, str] = {}
     sizes: dict[str, tuple[int, int]] = {}
@@ -63,7 +71,9 @@ def find_copies(
     if near:
         repeated = {name: some[0] for some in exact for name in some[1:]}
         thumbnails = read_thumbnails(
-            folder, [name for name in names if name not in repeated], accept_truncated=accept_truncated
+            folder,
+            {name: state[name] for name in names if name not in repeated},
+            accept_truncated=accept_truncated,
         )
         left_out = dict(thumbnails.left_out)
         sizes = {name: (int(w), int(h)) for name, (w, h) in zip(thumbnails.names, thumbnails.sizes, strict=True)}
@@ -73,11 +83,11 @@ def find_copies(
         rows = [[own.get(repeated.get(names[place], names[place]), -1) for place in pair] for pair in further]
         found, featureless = _near_copies(thumbnails, np.array(rows, np.int64).reshape(-1, 2))
         links += [(thumbnails.names[one], thumbnails.names[other], score) for one, other, score in found]
-    return Copies(_groups(folder, exact, links, sizes), len(names), left_out, featureless)
+    return Copies(_groups(state, exact, links, sizes), len(names), left_out, featureless)
 
 
 def _groups(
-    folder: Path,
+    state: Mapping[str, State],
     exact: list[list[str]],
     links: list[tuple[str, str, float]],
     sizes: dict[str, tuple[int, int]],
@@ -93,10 +103,18 @@ def _groups(
     for some in exact:
         bytes_of[number[some[0]]].append(tuple(some))
     for row, part in enumerate(parts):
-        photos = [Photo(name, *sizes.get(name, (0, 0)), *photo_state(folder / name)) for name in part]
+        photos = [Photo(name, *sizes.get(name, (0, 0)), *_size_and_time(*state[name])) for name in part]
         photos.sort(key=lambda photo: photo.order)
         groups.append(Group(tuple(photos), tuple(bytes_of[row]), round(least[row], 4)))
     return groups
+
+
+def _size_and_time(size: int | None, changed: int | str) -> tuple[int, int]:
+    """The size of a file in bytes and its modification time in ns; 0 for what the storage of an address does not say.
+
+    The etags of a storage say nothing about which file is older.
+    """
+    return size or 0, changed if isinstance(changed, int) else 0
 
 
 def _near_copies(thumbnails: Thumbnails, further: np.ndarray) -> tuple[list[Link], int]:

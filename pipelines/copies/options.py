@@ -12,7 +12,7 @@ from ..engines.options import EngineOptions
 from ..files.durable import FolderError
 from ..files.finished_folders import COPIES
 from ..networks.kinds import NETWORK
-from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
+from ..photos.intake_options import PHOTO_PLACE, IntakeOptions
 from ..runtimes.options import RuntimeOption
 
 
@@ -20,9 +20,14 @@ from ..runtimes.options import RuntimeOption
 class DuplicatesOptions(RuntimeOption, EngineOptions, IntakeOptions):
     """The options of the step `duplicates`, which finds copies of photos."""
 
-    photos: Annotated[Path, Argument("Folder of photos; its sub-folders are read, too.", kind=PHOTO_FOLDER)] = field(
-        kw_only=False
-    )
+    photos: Annotated[
+        Path,
+        Argument(
+            "Folder of photos; its sub-folders are read, too. Or an address: s3://, gs://, hf:// or http(s):// (extra "
+            "cloud).",
+            kind=PHOTO_PLACE,
+        ),
+    ] = field(kw_only=False)
     output: Annotated[
         Path,
         Option(

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,10 +25,15 @@ from ..files.cache_folder import cache_folder
 from ..files.durable import FolderError, atomic_path
 from ..files.machine import cores
 from ..files.progress import progress
-from ..photos.formats import photo_state
+from ..files.remote import address_of
+from ..photos.formats import Source
 from ..photos.reader import MAX_PIXELS, PhotoError, photo_size, read_photo
+from ..photos.remote_photos import photo_in
 
 log = logging.getLogger("keras_retrieval")
+
+State = tuple[int | None, int | str]
+"""Size in bytes, None where a storage does not say it, and modification time in ns, or etag, of a photo's file."""
 
 SIDE = 96
 """The width and height of a thumbnail in pixels, to which a photo of any aspect ratio is stretched."""
@@ -68,29 +74,31 @@ class Thumbnails:
         return pixels
 
 
-def read_thumbnails(folder: Path, names: Sequence[str], *, accept_truncated: bool = False) -> Thumbnails:
+def read_thumbnails(folder: Path, states: Mapping[str, State], *, accept_truncated: bool = False) -> Thumbnails:
     """Makes the thumbnails of photos, or reads those that are in the cache.
 
     Args:
-        folder: the folder of the photos.
-        names: their names relative to `folder`.
+        folder: the folder of the photos, or an address such as s3://BUCKET/FOLDER as a path.
+        states: maps the names of the photos, relative to `folder`, to the states of their files.
         accept_truncated: whether a JPEG that lacks its last bytes is read, with grey in place of what is missing.
+
+    Raises:
+        RemoteError: the storage of an address does not answer, or refuses.
     """
     cache = _Cache.of(folder, accept_truncated)
     known = cache.known()
-    states = {name: photo_state(folder / name) for name in names}
-    missing = [name for name in names if known.get(name, (None,))[0] != states[name]]
+    missing = [name for name, state in states.items() if known.get(name, (None,))[0] != state]
     left_out: dict[str, str] = {}
     if missing:
         with progress("thumbnails", len(missing)) as advance, ThreadPoolExecutor(cores()) as pool:
             for some in _portions(missing):
-                found = list(pool.map(lambda name: _thumbnail(folder / name, accept_truncated), some))
+                found = list(pool.map(lambda name: _thumbnail(folder, name, accept_truncated), some))
                 rows = {name: row for name, row in zip(some, found, strict=True) if not isinstance(row, str)}
                 left_out |= {name: row for name, row in zip(some, found, strict=True) if isinstance(row, str)}
                 cache.add(rows, {name: states[name] for name in rows})
                 advance(len(some))
         cache.store()
-    return cache.thumbnails([name for name in names if name not in left_out], left_out)
+    return cache.thumbnails([name for name in states if name not in left_out], left_out)
 
 
 def _portions(names: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -105,11 +113,15 @@ class _Row:
     colour: tuple[int, int, int]
 
 
-def _thumbnail(path: Path, accept_truncated: bool) -> _Row | str:
+def _thumbnail(folder: Path, name: str, accept_truncated: bool) -> _Row | str:
     """Reads a photo; returns the reason if it cannot be read."""
+
+    def read(source: Source) -> tuple[tuple[int, int], np.ndarray]:
+        size = photo_size(source, max_pixels=MAX_PIXELS)
+        return size, read_photo(source, size=2 * SIDE, accept_truncated=accept_truncated)
+
     try:
-        height, width = photo_size(path, max_pixels=MAX_PIXELS)
-        pixels = read_photo(path, size=2 * SIDE, accept_truncated=accept_truncated)
+        (height, width), pixels = photo_in(folder, name, read)
     except PhotoError as error:
         return error.reason
     red, green, blue = (round(float(value)) for value in pixels.mean(axis=(0, 1)))
@@ -127,10 +139,10 @@ class _Cache:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._shards: list[np.ndarray] = []
-        self._where: dict[str, tuple[tuple[int, int], int, int]] = {}
+        self._where: dict[str, tuple[State, int, int]] = {}
         self._facts: list[np.ndarray] = []
         self._new: dict[str, _Row] = {}
-        self._states: dict[str, tuple[int, int]] = {}
+        self._states: dict[str, State] = {}
         self._stored = time.monotonic()
         for facts in sorted(path.glob("*.json")) if path else []:
             self._load(facts)
@@ -141,7 +153,9 @@ class _Cache:
         root = cache_folder()
         if root is None:
             return cls(None)
-        key = f"{_LAYOUT} {SIDE} {accept_truncated} ".encode() + os.fsencode(os.path.realpath(folder))
+        key = f"{_LAYOUT} {SIDE} {accept_truncated} ".encode() + os.fsencode(
+            address_of(folder) or os.path.realpath(folder)
+        )
         path = root / "thumbnails" / hashlib.sha256(key).hexdigest()[:24]
         with suppress(OSError):
             path.mkdir(parents=True, exist_ok=True)
@@ -151,11 +165,11 @@ class _Cache:
                     shutil.rmtree(other, ignore_errors=True)
         return cls(path)
 
-    def known(self) -> Mapping[str, tuple[tuple[int, int], int, int]]:
+    def known(self) -> Mapping[str, tuple[State, int, int]]:
         """Maps the names of all thumbnails to the state of the photo's file, the shard and the row."""
         return self._where
 
-    def add(self, rows: Mapping[str, _Row], states: Mapping[str, tuple[int, int]]) -> None:
+    def add(self, rows: Mapping[str, _Row], states: Mapping[str, State]) -> None:
         """Adds thumbnails, and stores a shard when there are many or some time has passed."""
         self._new |= rows
         self._states |= states
@@ -191,7 +205,7 @@ class _Cache:
         return Thumbnails(names, facts[:, :2], facts[:, 2:], left_out, self._shards, shard, row)
 
     def _written(
-        self, path: Path, pixels: np.ndarray, names: list[str], states: list[list[int]], facts: np.ndarray
+        self, path: Path, pixels: np.ndarray, names: list[str], states: list[list[Any]], facts: np.ndarray
     ) -> np.ndarray:
         """Writes a shard, its pixels first, and returns them memory-mapped."""
         assert self._path is not None
@@ -218,7 +232,7 @@ class _Cache:
                 with suppress(OSError):
                     file.unlink()
 
-    def _include(self, pixels: np.ndarray, names: list[str], states: list[list[int]], facts: np.ndarray) -> None:
+    def _include(self, pixels: np.ndarray, names: list[str], states: list[list[Any]], facts: np.ndarray) -> None:
         number = len(self._shards)
         self._shards.append(pixels)
         self._facts.append(facts)

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_retrieval.errors import RetrievalError
 
+from ..files.remote import is_folder
 from ..photos.intake import Intake, take_photos
 from ..photos.object_folders import AUTO, find_objects
 
@@ -62,7 +63,7 @@ def read_pairs(
         PhotoFolderError: the folder contains no photo, its sub-folders do not show what is an object, or no object has
             two photos.
     """
-    if tuples.is_dir():
+    if is_folder(tuples):
         names = take(tuples).photos
         if not needed:
             return MatchingPairs(names, np.zeros(0, "int64"), np.zeros(0, "int64"))

@@ -340,6 +340,11 @@ def remote_folder(path: Path) -> RemoteFolder | None:
     return None if address is None else RemoteFolder(address)
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a path names a folder of this machine that exists, or an address, which is not asked."""
+    return address_of(path) is not None or path.is_dir()
+
+
 def check_address(label: str, path: Path | str) -> None:
     """Checks that the packages that an address needs are installed, and its form; asks the storage nothing.
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..files.name_join import PHOTO_SYNONYMS, PhotoNames, join_rows
 from ..files.number_text import NumberError, NumberReader
+from ..files.remote import named
 from ..files.tables import Row, Table, read_csv
 from ..photos.intake import counted
 from ..photos.position_table import COLUMNS, read_positions
@@ -60,10 +61,11 @@ def read_places(source: str, folder: Path, names: Sequence[str]) -> Places:
     Args:
         source: "exif" or "gps" for the metadata of the photos, or the path of a table with the columns that
             `photos.position_table.read_positions` reads, and optionally `heading`.
-        folder: the folder of the photos.
+        folder: the folder of the photos, or an address such as s3://BUCKET/FOLDER as a path.
         names: the names of the photos below `folder`.
 
     Raises:
+        RemoteError: the storage of an address does not answer, or refuses.
         PositionError: the table does not exist or has an invalid row, or no photo has a position.
         TableError: the file is not a table, or lacks columns.
         JoinError: a row may name several photos, two rows name one photo, or no row names a photo.
@@ -83,13 +85,13 @@ def _from_metadata(folder: Path, names: Sequence[str]) -> Places:
             references.add(record.heading_reference if record.heading is not None else "")
     reasons = "; ".join(counted(record.reason for record in records.values() if record.reason))
     if not rows:
-        raise PositionError(f"{folder}: none of {len(names):,} photos has a position in its metadata: {reasons}")
-    _warn_of_references(folder, references)
+        raise PositionError(f"{named(folder)}: none of {len(names):,} photos has a position in its metadata: {reasons}")
+    _warn_of_references(named(folder), references)
     account = f"{len(rows):,} of {len(names):,} photos have a position in their metadata"
-    where = [str(folder / names[row]) for row in rows]
+    where = [f"{named(folder)}/{names[row]}" for row in rows]
     return Places(
         np.array(rows, np.int64), positions, where, np.array(headings, np.float64),
-        f"{folder}: {account}{f'; without: {reasons}' if reasons else ''}",
+        f"{named(folder)}: {account}{f'; without: {reasons}' if reasons else ''}",
     )  # fmt: skip
 
 
@@ -154,7 +156,7 @@ def _heading(table: Table, row: Row, column: str, reader: NumberReader) -> float
     return heading % 360
 
 
-def _warn_of_references(source: Path, references: set[str]) -> None:
+def _warn_of_references(source: Path | str, references: set[str]) -> None:
     if {"true", "magnetic"} <= references:
         log.warning(
             f"{source}: some headings refer to true north and others to magnetic north; they are compared as if they "

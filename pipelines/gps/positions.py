@@ -9,6 +9,7 @@ from keras_retrieval.errors import printable
 
 from ..command.options import takes
 from ..files.durable import FolderError, write_file
+from ..files.remote import named
 from ..photos.positions import PositionError
 from .options import PositionOptions
 from .records import DECIMALS, Record, read_records
@@ -39,6 +40,7 @@ def positions(options: PositionOptions) -> Path:
         FolderError: a file to write exists, and `replace` is not set.
         PhotoFolderError: the folder of photos does not exist or contains no photo.
         PositionError: no photo has a position; OUTPUT is not written.
+        RemoteError: the storage of photos at an address does not answer, or refuses.
     """
     output, times = options.output, options.times
     for path in filter(None, (output, times)):
@@ -53,7 +55,8 @@ def positions(options: PositionOptions) -> Path:
         _write(times, TIME_COLUMNS, timed)
         print(f"{times}: {_times(timed.values()) or '0 photos with a time'}")
     if not located:
-        raise PositionError(f"{options.photos}: none of {len(records):,} photos has a position: {_counted(reasons)}")
+        where = named(options.photos)
+        raise PositionError(f"{where}: none of {len(records):,} photos has a position: {_counted(reasons)}")
     _write(output, COLUMNS, located)
     print(f"{output}: {_account(located)}")
     if reasons:

@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ..files.progress import progress
-from ..photos.formats import PhotoError, open_photo
+from ..photos.formats import PhotoError, Source, open_photo
+from ..photos.remote_photos import header_in
 from .coordinates import CoordinateError, coordinate, plain_text, scalar
 from .exif import Value
 from .metadata import Metadata, read_metadata
@@ -25,6 +26,7 @@ UNREADABLE = "the photo cannot be read"
 DECIMALS = 7
 """Decimals of degrees to which positions are rounded, 1 cm."""
 
+_METADATA_FIRST = ("JPEG",)  # formats whose metadata are before the pixels
 _AT_ONCE = 16
 _BATCH = 1024
 # Datums that differ from WGS84 by 100 m and more; the difference of others is below the accuracy of GPS.
@@ -74,12 +76,15 @@ def read_records(folder: Path, names: Sequence[str], hemispheres: str = "") -> d
     """Reads the metadata of photos. A photo whose metadata is damaged has a record with the reason.
 
     Args:
-        folder: the folder of the photos.
+        folder: the folder of the photos, or an address such as s3://BUCKET/FOLDER as a path.
         names: the names of the photos below `folder`.
         hemispheres: the hemispheres of positions that state none, such as "NE"; "" for no position in this case.
 
     Returns:
         A dict from the name of each photo to its record, in the order of `names`.
+
+    Raises:
+        RemoteError: the storage of an address does not answer, or refuses.
     """
     found: dict[str, Record] = {}
     with warnings.catch_warnings(), progress("metadata", len(names)) as advance:
@@ -87,20 +92,23 @@ def read_records(folder: Path, names: Sequence[str], hemispheres: str = "") -> d
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             for start in range(0, len(names), _BATCH):
                 batch = names[start : start + _BATCH]
-                records = pool.map(lambda name: read_record(folder / name, hemispheres), batch)
+                records = pool.map(lambda name: read_record(folder, name, hemispheres), batch)
                 found.update(zip(batch, records, strict=True))
                 advance(len(batch))
     return found
 
 
-def read_record(photo: Path, hemispheres: str = "") -> Record:
+def read_record(folder: Path, name: str, hemispheres: str = "") -> Record:
     """Reads the metadata of a photo; arguments and result are as for `read_records`."""
+
+    def metadata(source: Source) -> Metadata:
+        with open_photo(source, sys.maxsize) as image:
+            return read_metadata(image)
+
     try:
-        with open_photo(photo, sys.maxsize) as image:
-            metadata = read_metadata(image)
+        return record_of(header_in(folder, name, metadata, _METADATA_FIRST), hemispheres)
     except PhotoError:
         return Record(reason=UNREADABLE)
-    return record_of(metadata, hemispheres)
 
 
 def record_of(metadata: Metadata, hemispheres: str = "") -> Record:

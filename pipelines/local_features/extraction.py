@@ -16,12 +16,11 @@ from ..engines.engine import run_units
 from ..engines.work import Engine, Worker
 from ..files.durable import encoded_states, fingerprint, write_array
 from ..files.machine import cores
-from ..files.remote import address_of, named, remote_folder
+from ..files.remote import address_of, named
 from ..files.sharded_address import Sharded, sharded_folder
 from ..files.space import require_space
-from ..photos.formats import Source
 from ..photos.reader import MAX_PIXELS, PhotoError
-from ..photos.remote_photos import photo_at, photo_states
+from ..photos.remote_photos import photo_in, photo_states
 from .errors import LocalFeaturesError
 from .extractors import Extractor, extractor_identity, open_extractor
 from .features import PHOTO_RECORD, LocalFeatures, record_type, to_records
@@ -203,13 +202,9 @@ def _features(
     names: Sequence[str], photos: Path, extractor: Extractor, accept_truncated: bool
 ) -> Iterator[tuple[str, LocalFeatures | str]]:
     """Yields the features of each photo, or the reason why there are none; threads read the next photos."""
-    remote = remote_folder(photos)
 
     def read(name: str) -> tuple[np.ndarray, tuple[int, int]]:
-        def pixels(source: Source) -> tuple[np.ndarray, tuple[int, int]]:
-            return extractor.read(source, accept_truncated=accept_truncated)
-
-        return photo_at(remote, name, pixels) if remote else pixels(photos / name)
+        return photo_in(photos, name, lambda source: extractor.read(source, accept_truncated=accept_truncated))
 
     with ThreadPoolExecutor(cores()) as pool:
         reading: dict[str, Future[Any]] = {}

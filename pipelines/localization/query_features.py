@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..local_features.extractors import XFEAT, extractor_identity
+from ..photos.formats import photo_state
 from ..sfm.brought_matches import BROUGHT
 from ..sfm.colmap import Database, load_colmap
 from ..sfm.feature_kinds import COUNTS, SIFT, extraction_settings, open_database
@@ -94,8 +95,9 @@ def query_features(
         names = {path: f"{number:08}" for number, path in enumerate(paths)}
         left_out = {}
         for path, name in names.items():
-            if reason := prepare_photo(path, images / name, accept_truncated)["reason"]:
-                left_out[path] = reason
+            note = prepare_photo(path.parent, path.name, photo_state(path), images / name, accept_truncated)
+            if note["reason"]:
+                left_out[path] = note["reason"]
         usable = {path: name for path, name in names.items() if path not in left_out}
         database = open_database(Path(folder) / _DATABASE, extraction)
         settings = extraction_settings(extraction)

@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import compress
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
@@ -67,6 +68,16 @@ class Intake:
     left_out: dict[str, str] = field(default_factory=dict)
     ignored: dict[str, str] = field(default_factory=dict)
     states: FileStates = field(default_factory=FileStates, repr=False)
+
+    def states_of(self, names: Sequence[str]) -> FileStates:
+        """The states of the files of some of the photos, in the order of `names`."""
+        rows = [self._row_of[name] for name in names]
+        sizes, tags = self.states.sizes, self.states.tags
+        return FileStates([sizes[row] for row in rows], [tags[row] for row in rows])  # type: ignore[arg-type]
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.photos)}
 
     @property
     def reasons(self) -> dict[str, str]:

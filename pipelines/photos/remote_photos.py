@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from ..files.address_list import LIST
 from ..files.durable import FileStates
 from ..files.remote import FileState, MissingFileError, RemoteFolder, remote_folder
 from .formats import PhotoError, Source, photo_state
@@ -16,7 +17,9 @@ from .signatures import HEAD, content_of
 Result = TypeVar("Result")
 
 HEADER = 2**16  # bytes of the beginning of a file, which contain the headers of nearly all photos
-_HEADER_FIRST = ("JPEG", "PNG", "BMP")  # formats whose readers need no byte behind the header to know the size
+HEADER_FIRST = ("JPEG", "PNG", "BMP")
+"""Formats whose readers need no byte behind the header to know the size."""
+
 
 _MISSING = "there is no such file"
 _GONE: FileState = (0, "")
@@ -41,13 +44,40 @@ def photo_states(folder: Path, names: Sequence[str]) -> FileStates:
     return FileStates([size for size, _ in here], [changed for _, changed in here])
 
 
-def header_at(folder: RemoteFolder, name: str, size: Callable[[Source], Result]) -> Result:
+def photo_in(folder: Path, name: str, read: Callable[[Source], Result]) -> Result:
+    """Reads a photo of a folder of this machine or at an address.
+
+    Args:
+        folder: the folder, or an address such as s3://BUCKET/FOLDER as a path.
+        name: the name of the photo, relative to the folder.
+        read: the function of the photo's path on this machine, or of the content of its file at an address.
+
+    Raises:
+        PhotoError: the photo is not there, or `read` raises it; at an address, for the file that was read twice.
+        RemoteError: the storage of an address does not answer, or refuses.
+    """
+    remote = remote_folder(folder)
+    return photo_at(remote, name, read) if remote else read(folder / name)
+
+
+def header_in(
+    folder: Path, name: str, read: Callable[[Source], Result], formats: Sequence[str] = HEADER_FIRST
+) -> Result:
+    """Computes what the header of a photo says; see `photo_in` and `header_at`."""
+    remote = remote_folder(folder)
+    return header_at(remote, name, read, formats) if remote else read(folder / name)
+
+
+def header_at(
+    folder: RemoteFolder, name: str, size: Callable[[Source], Result], formats: Sequence[str] = HEADER_FIRST
+) -> Result:
     """Computes what the header of a photo says, from the beginning of its file if that is enough.
 
     Args:
         folder: the folder at an address.
         name: the name of the photo, relative to the folder.
         size: the function of the content of the file, which raises PhotoError if bytes are missing.
+        formats: the formats of which `size` needs no byte behind the header.
 
     Raises:
         PhotoError: the photo is not there, or `size` raises it for the whole file, read twice.
@@ -59,7 +89,7 @@ def header_at(folder: RemoteFolder, name: str, size: Callable[[Source], Result])
     kind, reason = content_of(head[:HEAD])
     if not kind and _content(folder, name, HEADER) == head:
         raise PhotoError(name, reason)
-    if kind in _HEADER_FIRST:
+    if kind in formats:
         try:
             return size(head)
         except PhotoError:  # the header is longer, or something else is wrong
@@ -83,9 +113,20 @@ def photo_at(folder: RemoteFolder, name: str, read: Callable[[Source], Result]) 
 
 
 def photo_of(path: Path, read: Callable[[Source], Result]) -> Result:
-    """Reads a photo of this machine or at an address, whose path is whole; see `photo_at`."""
+    """Reads a photo of this machine or at an address, whose path is whole; see `photo_at`.
+
+    A photo of a list of addresses is below the address of the list.
+    """
     remote = remote_folder(path.parent)
-    return photo_at(remote, path.name, read) if remote else read(path)
+    if remote is None:
+        return read(path)
+    if above := next((above for above in path.parents if above.name.endswith(LIST)), None):
+        try:
+            return photo_in(above, path.relative_to(above).as_posix(), read)
+        except PhotoError as error:
+            if not isinstance(error.__cause__, MissingFileError):
+                raise
+    return photo_at(remote, path.name, read)
 
 
 def _read_twice(folder: RemoteFolder, name: str, read: Callable[[Source], Result], content: bytes) -> Result:

@@ -19,8 +19,9 @@ from keras_retrieval.errors import first_line, printable
 
 from ..files.name_join import some_of
 from ..files.progress import progress
-from ..photos.formats import open_photo
+from ..photos.formats import Source, open_photo
 from ..photos.reader import MAX_PIXELS, photo_size, turn_to_upright
+from ..photos.remote_photos import header_in
 from .colmap import Database, Pair, colmap_name, load_colmap, ordered, photo_name
 from .errors import ModelError, ReconstructionError
 from .models import ImageNames
@@ -209,6 +210,13 @@ class BroughtMatches:
             raise ReconstructionError(f"{self.path} is not a COLMAP database, or is damaged ({error})") from error
 
 
+def _sizes_and_turn(photo: Source) -> tuple[tuple[int, ...], tuple[int, ...], Transpose | None]:
+    """The (width, height) of a photo, upright and as it is stored, and the transposition to the former."""
+    upright, raw = (photo_size(photo, exif=exif)[::-1] for exif in (True, False))
+    with open_photo(photo, MAX_PIXELS) as picture:
+        return upright, raw, turn_to_upright(picture)
+
+
 _IMAGES = "SELECT image_id, name, camera_id FROM images ORDER BY image_id"
 _CAMERA = "SELECT model, width, height, params, prior_focal_length FROM cameras WHERE camera_id = ?"
 _MATCHES = ("matches", "two_view_geometries")
@@ -231,7 +239,7 @@ class BroughtDatabase(Database):
     Args:
         path: the path of the file database.db of the run, as for `Database`.
         brought: the content of the database of the user, of which the photos have been chosen.
-        photos: the folder of the photos.
+        photos: the folder of the photos, or an address such as s3://BUCKET/FOLDER as a path.
 
     Raises:
         ReconstructionError: the file exists and is damaged, or is not a COLMAP database.
@@ -269,9 +277,7 @@ class BroughtDatabase(Database):
         if not len(keypoints):
             return _NO_FEATURES
         stored = camera.width, camera.height
-        upright, raw = (photo_size(self._photos / name, exif=exif)[::-1] for exif in (True, False))
-        with open_photo(self._photos / name, MAX_PIXELS) as picture:
-            turn = turn_to_upright(picture)
+        upright, raw, turn = header_in(self._photos, name, _sizes_and_turn)
         if turn is not None and stored == raw:  # COLMAP and hloc do not turn photos
             keypoints = turned(keypoints, turn, *raw)
             camera = self._colmap.infer_camera_from_image(image)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from ..engines.work import Engine, Worker
 from ..files.arrays import load_array
 from ..files.durable import fingerprint, read_names, write_array, write_file, write_names
 from ..files.progress import progress
+from ..files.remote import READERS, named
 from ..files.shards import ShardedFolder
 from ..networks.files import load_model, model_identity, require_edges, smallest_side
 from ..photos.reader import PhotoError
-from ..photos.reading import Reading
+from ..photos.reading import Reading, Shape
 from ..runtimes.options import RUNTIME, runtime_on_workers
 from ..runtimes.switching import expect
 from .colmap import batches
@@ -41,7 +43,7 @@ def compute_descriptors(
     """Computes the descriptors of photos, except those that an earlier run stored.
 
     Args:
-        photos: the folder of the photos.
+        photos: the folder of the photos, or an address such as s3://BUCKET/FOLDER as a path.
         names: the names of the n photos, relative to `photos`.
         work: the folder of the reconstruction. Descriptors are stored in its sub-folders descriptors-*, one for each
             combination of network and size.
@@ -60,6 +62,7 @@ def compute_descriptors(
         ValueError: the network cannot be loaded.
         UnitsFailedError: units of work failed in every attempt.
         EngineError: the cluster cannot be reached.
+        RemoteError: the storage of an address does not answer, or refuses.
     """
     settings = descriptor_settings(model, size)
     folder = work / f"descriptors-{fingerprint(settings)}"
@@ -78,7 +81,7 @@ def compute_descriptors(
         found = read_stored(folder)
     rows = [found[name] for name in names if name in found]
     if not rows:
-        raise ReconstructionError(f"none of the {len(names)} photos in {photos} has a descriptor")
+        raise ReconstructionError(f"none of the {len(names)} photos in {named(photos)} has a descriptor")
     nothing = np.full_like(rows[0], np.nan)
     return np.stack([found.get(name, nothing) for name in names])
 
@@ -125,13 +128,16 @@ def _describe_batch(compiled: DescribeFn, reading: Reading, names: Sequence[str]
 
 def _rows(compiled: DescribeFn, reading: Reading, names: Sequence[str]) -> tuple[list[str], np.ndarray]:
     """The descriptors of the photos that can be read and described, and their names."""
-    shapes = []
-    for name in names:
+
+    def shape(name: str) -> tuple[Shape, str] | None:
         try:
-            shapes.append((reading.shape(name), name))
+            return reading.shape(name), name
         except PhotoError:
-            continue
-    results = [result for result in describe_photos(compiled, sorted(shapes), reading.read) if result.keys]
+            return None
+
+    with ThreadPoolExecutor(READERS if reading.remote else 1) as pool:
+        shapes = sorted(filter(None, pool.map(shape, names)))
+    results = [result for result in describe_photos(compiled, shapes, reading.read) if result.keys]
     rows = np.concatenate([result.rows for result in results]) if results else np.zeros((0, 0), np.float32)
     return [name for result in results for name in result.keys], rows
 
@@ -184,7 +190,8 @@ def _describe_on_workers(
     apart = folder.absolute().with_name(f"new-{folder.name}")  # descriptors-* are whole
     sharded = ShardedFolder(apart, "descriptors of a reconstruction", 1, made)
     sharded.start()
-    job = DescribeJob(sharded, model, runtime, replace(reading, folder=reading.folder.absolute()))
+    photos = reading.folder if reading.remote else reading.folder.absolute()
+    job = DescribeJob(sharded, model, runtime, replace(reading, folder=photos))
     run_units(job, sharded.unfinished(units), engine=engine, label="descriptors")
     for number, note in enumerate(sharded.notes()):
         if note["names"]:

@@ -15,7 +15,7 @@ from ..files.finished_folders import RECONSTRUCTION
 from ..local_features.extractors import EXTRACTOR_HELP, XFEAT
 from ..networks.custom_layers import CustomLayers
 from ..networks.kinds import NETWORK
-from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
+from ..photos.intake_options import PHOTO_PLACE, IntakeOptions
 from ..runtimes.options import RuntimeOption
 from .clusters import LEAST_INLIERS
 from .errors import ReconstructionError, VocabularyNotFoundError
@@ -38,7 +38,9 @@ class ReconstructOptions(ColmapOptions, EngineOptions, CustomLayers, RuntimeOpti
     photos: Annotated[
         Path,
         Argument(
-            "Folder of photos of any objects; sub-folders are read, and their names do not matter.", kind=PHOTO_FOLDER
+            "Folder of photos of any objects; sub-folders are read, and their names do not matter. Or an address: "
+            "s3://, gs://, hf:// or http(s):// (extra cloud), from which the photos are copied to WORK.",
+            kind=PHOTO_PLACE,
         ),
     ] = field(kw_only=False)
     work: Annotated[

@@ -15,6 +15,7 @@ from keras_retrieval.ranking.nearest import nearest
 from ..command.kinds import Reads
 from ..command.options import Option, Options
 from ..files.name_join import JoinError, PhotoNames, join_rows, some_of
+from ..files.remote import address_of, is_folder, named
 from ..files.tables import read_lines
 from .candidate_pairs import nearest_pairs
 from .colmap import Pair
@@ -40,8 +41,8 @@ class PairedPhotosOptions(Options):
         Option(
             "Pair only these photos, each with the nearest of the others: a folder of photos, inside PHOTOS or "
             "outside, or a text file with the name of a photo of PHOTOS in each line, such as hloc's list of queries "
-            "with or without intrinsics.",
-            kind=Reads("any", ArgumentError),
+            "with or without intrinsics. A folder can be at an address (extra cloud).",
+            kind=Reads("any", ArgumentError, addresses=True),
         ),
     ] = None
     only_model: Annotated[
@@ -124,8 +125,8 @@ def choose_photos(
             queries, apart = list(outside), options.queries
             if both := sorted(set(queries) & set(names)):
                 raise ReconstructionError(
-                    f"the query {options.queries / both[0]} and the photo {photos / both[0]} have one name in the list "
-                    "of pairs: rename one, or move the folder of the queries into that of the photos"
+                    f"the query {named(options.queries)}/{both[0]} and the photo {named(photos)}/{both[0]} have one "
+                    "name in the list of pairs: rename one, or move the folder of the queries into that of the photos"
                 )
         else:
             queries = _inside(options.queries, photos, names)
@@ -137,8 +138,8 @@ def choose_photos(
     if not database or queries == []:
         what = "query" if queries == [] else "photo beside the queries"
         raise ReconstructionError(
-            f"there is no {what} to pair: --queries is {options.queries}, PHOTOS {photos}"
-            + (f", --only-model {options.only_model}" if options.only_model else "")
+            f"there is no {what} to pair: --queries is {options.queries and named(options.queries)}, PHOTOS "
+            f"{named(photos)}" + (f", --only-model {options.only_model}" if options.only_model else "")
         )
     return PairedPhotos(database, queries, apart)
 
@@ -152,19 +153,31 @@ def is_outside(options: PairedPhotosOptions, photos: Path) -> bool:
     queries = options.queries
     if queries is None:
         return False
-    if not queries.exists():
-        raise ArgumentError(f"--queries: {queries} does not exist")
-    if not queries.is_dir():
+    if not is_folder(queries):
+        if not queries.exists():
+            raise ArgumentError(f"--queries: {queries} does not exist")
         return False
-    if photos.resolve().is_relative_to(queries.resolve()):
+    if _contains(queries, photos):
         raise ArgumentError(
-            f"--queries must be another folder than PHOTOS and not contain it, got {queries} for photos in {photos}"
+            f"--queries must be another folder than PHOTOS and not contain it, got {named(queries)} for photos in "
+            f"{named(photos)}"
         )
     return _below(queries, photos) is None
 
 
+def _contains(queries: Path, photos: Path) -> bool:
+    if address_of(queries) or address_of(photos):
+        return _below(photos, queries) is not None
+    return photos.resolve().is_relative_to(queries.resolve())
+
+
 def _below(folder: Path, photos: Path) -> str | None:
     """The path of a folder below that of the photos, also if it is a link to elsewhere; None if it is not below it."""
+    here_at, there_at = address_of(folder), address_of(photos)
+    if here_at or there_at:
+        if not (here_at and there_at and f"{here_at}/".startswith(f"{there_at}/")):
+            return None
+        return here_at[len(there_at) + 1 :] or "."
     for here, there in ((folder.absolute(), photos.absolute()), (folder.resolve(), photos.resolve())):
         if here.is_relative_to(there):
             return here.relative_to(there).as_posix()
@@ -173,7 +186,7 @@ def _below(folder: Path, photos: Path) -> str | None:
 
 def _inside(queries: Path, photos: Path, names: Sequence[str]) -> list[str]:
     """The names of the queries among those of the photos."""
-    if queries.is_dir():
+    if is_folder(queries):
         return [name for name in names if name.startswith(f"{_below(queries, photos)}/")]
     known = PhotoNames(names)
     exact = frozenset(names)

@@ -21,10 +21,11 @@ from ..descriptors.folder import read_descriptors
 from ..engines.options import EngineOptions
 from ..files.durable import FolderError, atomic_path, write_file
 from ..files.name_join import some_of
+from ..files.remote import named
 from ..files.shards import read_left_out, write_left_out
 from ..networks.custom_layers import CustomLayers
 from ..networks.kinds import NETWORK
-from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
+from ..photos.intake_options import PHOTO_PLACE, IntakeOptions
 from ..runtimes.options import RuntimeOption
 from .near_photos import NearOptions, read_nearness
 from .paired_photos import (
@@ -51,9 +52,14 @@ class PairOptions(CustomLayers, RuntimeOption, EngineOptions, IntakeOptions, Nea
             kind=NETWORK,
         ),
     ] = field(kw_only=False)
-    photos: Annotated[Path, Argument("Folder of photos; sub-folders are read too.", kind=PHOTO_FOLDER)] = field(
-        kw_only=False
-    )
+    photos: Annotated[
+        Path,
+        Argument(
+            "Folder of photos; sub-folders are read too. Or an address: s3://, gs://, hf:// or http(s):// (extra "
+            "cloud).",
+            kind=PHOTO_PLACE,
+        ),
+    ] = field(kw_only=False)
     output: Annotated[
         Path, Argument("File to write the pairs to, such as pairs.txt.", kind=Writes("file", FolderError))
     ] = field(kw_only=False)
@@ -102,6 +108,7 @@ def pairs(options: PairOptions) -> Path:
         ModelError: the model of --only-model cannot be read, or none of its images is a photo.
         JoinError, TableError: the list of --queries cannot be read, or names no photo.
         PositionError, TableError, JoinError: with --near, the positions cannot be read, see `read_nearness`.
+        RemoteError: the storage of photos at an address does not answer, or refuses.
         MissingExtraError: h5py is not installed.
     """
     photos, output = options.photos, options.output
@@ -111,7 +118,9 @@ def pairs(options: PairOptions) -> Path:
         raise ArgumentError(f"OUTPUT and --h5 must be different files, got {output} for both")
     outside = options.queries if is_outside(options, photos) else None
     if outside is not None and options.near is not None:
-        raise ArgumentError(f"--near needs --queries inside PHOTOS, got {outside}: move them into {photos}")
+        raise ArgumentError(
+            f"--near needs --queries inside PHOTOS, got {named(outside)}: move them into {named(photos)}"
+        )
     taken = options.take(photos).photos
     apart = [] if outside is None else options.take(outside).photos
     paired = choose_photos(options, photos, taken, apart)
@@ -124,7 +133,7 @@ def pairs(options: PairOptions) -> Path:
     if outside is not None:
         more = _described(options, outside, output.with_name(f"{output.stem}-query-descriptors"))
         names, rows = names + more[0], np.concatenate([rows, more[1]])
-        reasons |= {(outside / name).as_posix(): reason for name, reason in more[2].items()}
+        reasons |= {f"{named(outside)}/{name}": reason for name, reason in more[2].items()}
     chosen = choose_pairs(listed, names, rows, options.neighbours, nearness)
     write_file(output, "".join(f"{one} {other}\n" for one, other in chosen))
     _write_h5(target, names, rows)

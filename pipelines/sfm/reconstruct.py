@@ -18,6 +18,7 @@ from ..command.options import takes
 from ..files.components import connected
 from ..files.durable import read_json, write_file
 from ..files.name_join import some_of
+from ..files.remote import place_text
 from ..files.shards import LEFT_OUT, write_left_out
 from .brought_matches import BroughtDatabase, BroughtMatches
 from .colmap import Database, Pair, load_colmap
@@ -41,10 +42,11 @@ DATABASE, REPORT, PAGE = "database.db", "report.json", "index.html"
 def reconstruct(options: ReconstructOptions) -> Path:
     """Reconstructs the objects in unordered photos as 3D models, by structure from motion with COLMAP.
 
-    WORK then contains database.db (COLMAP's features and matches), images (links to the photos, or upright copies where
-    COLMAP needs them), models/*/N (COLMAP models of these images), report.json and index.html. An interrupted run is
-    continued. The stages of a finished run are not repeated. If photos were added since then, only pairs with a new
-    photo are matched, and only the groups of photos that changed are reconstructed again.
+    WORK then contains database.db (COLMAP's features and matches), images (links to the photos, or copies where
+    COLMAP needs them: upright ones, and those of photos at an address), models/*/N (COLMAP models of these images),
+    report.json and index.html. An interrupted run is continued. The stages of a finished run are not repeated. If
+    photos were added since then, only pairs with a new photo are matched, and only the groups of photos that changed
+    are reconstructed again.
 
     Returns:
         The folder `work`.
@@ -60,6 +62,7 @@ def reconstruct(options: ReconstructOptions) -> Path:
         LocalFeaturesError: the extractor of --features cannot be loaded.
         VocabularyNotFoundError: the vocabulary tree does not exist.
         EngineError: with --engine, the cluster cannot be reached, or work failed in every attempt.
+        RemoteError: the storage of photos at an address does not answer, or refuses.
         MissingExtraError: COLMAP, or the package of --engine, is not installed.
     """
     photos, work, engine = options.photos, options.work, options.chosen_engine
@@ -93,7 +96,7 @@ def reconstruct(options: ReconstructOptions) -> Path:
     )
     seconds = _seconds_so_far(work / REPORT)
     with _timed(seconds, "photos"):
-        left_out = prepare(photos, names, work, options.accept_truncated)
+        left_out = prepare(photos, names, work, options.accept_truncated, intake.states)
     if options.pairs == "retrieval" and brought is None:
         with _timed(seconds, "descriptors"):
             describe(_others(names, left_out))
@@ -121,7 +124,7 @@ def reconstruct(options: ReconstructOptions) -> Path:
         models = _map(usable, database, options)
     report = make_report(work, names, intake.left_out | left_out, database.inliers(), models, options)
     write_left_out(work / LEFT_OUT, intake.reasons | report["left_out"])
-    _write(work, report | {"photos": str(photos.resolve()), "rounds": rounds, "seconds": seconds})
+    _write(work, report | {"photos": place_text(photos), "rounds": rounds, "seconds": seconds})
     remove_other_models(work, models)
     return work
 

@@ -10,7 +10,8 @@ import numpy as np
 from ..copies.file import read_groups
 from ..copies.find import find_copies
 from ..copies.groups import group_numbers
-from ..files.stored_path import stored_path
+from ..files.durable import FileStates
+from ..photos.remote_photos import photo_states
 from .data import Tuples, TuplesError
 from .options import TuplesOptions
 
@@ -31,7 +32,8 @@ def copy_groups(options: TuplesOptions, photos: Path | None) -> CopyGroups:
 
     Args:
         options: the options of `tuples`; `copies`, `duplicates` and `accept_truncated` are used.
-        photos: folder of the photos; None if it is unknown, so that only `duplicates` tells the copies.
+        photos: folder of the photos, or its address as a path; None if it is unknown, so that only `duplicates` tells
+            the copies.
 
     Raises:
         DuplicatesError: `options.duplicates` cannot be read.
@@ -46,8 +48,15 @@ def copy_groups(options: TuplesOptions, photos: Path | None) -> CopyGroups:
 
     def find(names: Sequence[str]) -> np.ndarray:
         if not known.keys() >= set(names):
-            there = [name for name in names if stored_path(photos / name).is_file()]
-            found = find_copies(photos, there, accept_truncated=options.accept_truncated).group_of(names)
+            states = photo_states(photos, names)
+            rows = [row for row, size in enumerate(states.sizes) if size != 0]
+            there = [names[row] for row in rows]
+            found = find_copies(
+                photos,
+                there,
+                accept_truncated=options.accept_truncated,
+                states=FileStates([states.sizes[row] for row in rows], [states.tags[row] for row in rows]),  # type: ignore[arg-type]
+            ).group_of(names)
             known.clear()
             known.update(zip(names, found.tolist(), strict=True))
         return np.array([known[name] for name in names], np.int64)

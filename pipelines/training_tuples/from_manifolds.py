@@ -13,6 +13,7 @@ from keras_retrieval.ranking.diffusion import Graph, mutual_graph
 from ..descriptors.folder import KIND, VERSION, read_descriptors
 from ..files.durable import read_manifest
 from ..files.progress import progress
+from ..files.remote import is_folder
 from .copies import CopyGroups, no_copies
 from .data import Tuples, TuplesError
 from .options import TuplesOptions
@@ -63,7 +64,7 @@ def from_descriptors(options: TuplesOptions, copies: CopyGroups = no_copies) -> 
 def described_photos(folder: Path) -> Path | None:
     """Returns the folder of the photos that `extract` described, None if it no longer exists."""
     photos = Path(read_manifest(folder, kind=KIND, version=VERSION).get("photos", ""))
-    return photos if photos.name and photos.is_dir() else None
+    return photos if photos.name and is_folder(photos) else None
 
 
 def _without_copies(rows: np.ndarray, anchors: np.ndarray, group: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ..files.name_join import JoinError
+from ..files.remote import named
 from ..files.tables import TableError
 from ..gps.photo_positions import read_places
 from ..photos.object_folders import splits
@@ -46,7 +47,7 @@ def from_names(folder: Path, images: list[str], options: TuplesOptions, copies: 
     """
     images, validation = _by_split(images, folder)
     positions = positions_in_names(images, folder)
-    where = [str(folder / name) for name in images]
+    where = [f"{named(folder)}/{name}" for name in images]
     headings = np.array([_heading(name) for name in images], float)
     groups = np.zeros(len(images), bool) if validation is None else validation
     is_query, is_positive = np.zeros((2, len(images)), bool)

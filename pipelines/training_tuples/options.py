@@ -13,6 +13,7 @@ from ..descriptors.folder import described_folder
 from ..files.durable import FolderError
 from ..files.remote import address_of
 from ..files.remote_errors import shown
+from ..files.tables import SPREADSHEETS, SUFFIXES
 from ..gps.photo_positions import positions_source
 from ..photos.intake_options import IntakeOptions
 from ..photos.object_folders import AUTO
@@ -33,7 +34,8 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
     source: Annotated[
         Path,
         Argument(
-            "Folder or file that the tuples are made from: 3D models, photos, descriptors, a .pkl or .csv file.",
+            "Folder or file that the tuples are made from: 3D models, photos, descriptors, a .pkl or .csv file. Photos "
+            "and descriptors can be at an address (extra cloud).",
             kind=Reads("any", TuplesError, addresses=True),
         ),
     ] = field(kw_only=False)
@@ -43,9 +45,9 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
     photos: Annotated[
         Path | None,
         Option(
-            "Folder of the photos, in which every photo of the tuples must exist. Without it, the folder that SOURCE "
-            "names is checked, if it names one.",
-            kind=Reads("folder", TuplesError),
+            "Folder of the photos, or its address (extra cloud), in which every photo of the tuples must exist. "
+            "Without it, the folder that SOURCE names is checked, if it names one.",
+            kind=Reads("folder", TuplesError, addresses=True),
         ),
     ] = None
     missing: Annotated[
@@ -216,10 +218,11 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
                 headings.
         """
         super().check()
-        if not self.manifold and (address := address_of(self.source)):
+        address = address_of(self.source)
+        if address and self.source.suffix.lower() in (".pkl", *SUFFIXES, *SPREADSHEETS):
             raise TuplesError(
-                f"{shown(address)} is an address, where only descriptors are read, with --manifold: copy other sources "
-                "to this machine first"
+                f"{shown(address)} is an address, where only photos, and descriptors with --manifold, are read: copy "
+                "other sources to this machine first"
             )
         if self.radius > self.apart:
             raise ArgumentError(f"--radius must be at most --apart, {self.apart:g}, got {self.radius}")

@@ -11,6 +11,8 @@ import numpy as np
 from keras_retrieval.inert_files.plain_pickle import load_pickle
 
 from ..descriptors.shard_files import shard_paths
+from ..files.durable import MANIFEST
+from ..files.remote import is_folder, named, remote_folder
 from ..files.tables import SPREADSHEETS, SUFFIXES
 from ..photos.landmark_folders import cleaned_objects, cleaned_photos
 from ..photos.object_folders import AUTO, find_objects
@@ -50,8 +52,11 @@ def read_source(
         ArgumentError: --objects is given for photos that `clean` kept.
         PhotoFolderError: the source is a folder without photos, or its folders do not show what is an object.
         OSError: the source cannot be read.
+        RemoteError: the storage of photos at an address does not answer, or refuses.
     """
     source = options.source
+    if remote_folder(source):
+        return _from_photos(options, copies)
     if source.is_dir():
         if (source / "report.json").is_file():
             _refuse_positions(options, "a reconstruction")
@@ -64,23 +69,7 @@ def read_source(
         if model_folders(source):
             _refuse_positions(options, "3D models")
             return from_other_models(source, options, descriptors, copies)
-        intake = options.take(source)
-        log.info(intake.account)
-        images = intake.photos
-        if options.positions is not None:
-            return from_places(source, images, options, copies)
-        if options.objects == AUTO and is_gsv_cities(source):
-            if options.cells is not None:
-                raise TuplesError(f"{source} is GSV-Cities, whose places are classes already: leave out --cells")
-            return from_gsv_cities(source, intake, options, copies)
-        if options.objects == AUTO and msls_cities(source):
-            return from_msls(source, intake, options, copies)
-        # If one name contains a position, all must: otherwise a single photo without one would turn the folders of
-        # the photos into objects. --objects says that positions are not wanted.
-        if options.objects == AUTO and any(map(_POSITION.search, images)):
-            return from_names(source, images, options, copies)
-        _refuse_positions(options, "photos in one folder for each object")
-        return from_objects(find_objects(images, source, options.objects), options, copies)
+        return _from_photos(options, copies)
     if not source.is_file():
         raise TuplesError(f"{source} does not exist")
     if source.suffix.lower() == ".pkl":
@@ -95,17 +84,45 @@ def read_source(
     raise TuplesError(f"{source} is not a source of tuples: give a folder, a .pkl or a .csv file")
 
 
+def _from_photos(options: TuplesOptions, copies: CopyGroups) -> Tuples:
+    """Makes tuples of a folder of photos, which may be at an address."""
+    source, here = options.source, remote_folder(options.source) is None
+    intake = options.take(source)
+    log.info(intake.account)
+    images = intake.photos
+    if not here and MANIFEST in images:
+        raise TuplesError(
+            f"{named(source)} contains what a step wrote: add --manifold for descriptors, or copy the folder to this "
+            "machine"
+        )
+    if options.positions is not None:
+        return from_places(source, images, options, copies)
+    if here and options.objects == AUTO and is_gsv_cities(source):
+        if options.cells is not None:
+            raise TuplesError(f"{source} is GSV-Cities, whose places are classes already: leave out --cells")
+        return from_gsv_cities(source, intake, options, copies)
+    if here and options.objects == AUTO and msls_cities(source):
+        return from_msls(source, intake, options, copies)
+    # If one name contains a position, all must: otherwise a single photo without one would turn the folders of
+    # the photos into objects. --objects says that positions are not wanted.
+    if options.objects == AUTO and any(map(_POSITION.search, images)):
+        return from_names(source, images, options, copies)
+    _refuse_positions(options, "photos in one folder for each object")
+    return from_objects(find_objects(images, source, options.objects), options, copies)
+
+
 def _refuse_positions(options: TuplesOptions, kind: str) -> None:
     """Raises TuplesError if an option is given that this kind of source does not use."""
+    source = named(options.source)
     if options.positions is not None:
-        raise TuplesError(f"--positions needs a folder of photos as SOURCE, and {options.source} contains {kind}")
+        raise TuplesError(f"--positions needs a folder of photos as SOURCE, and {source} contains {kind}")
     if options.cells is not None:
         raise TuplesError(
-            f"--cells needs positions, and {options.source} contains {kind}: add --positions exif, or give a table"
+            f"--cells needs positions, and {source} contains {kind}: add --positions exif, or give a table"
         )
     if options.heading is not None:
         raise TuplesError(
-            f"--heading needs positions, and {options.source} contains {kind}: add --positions exif, or give a table"
+            f"--heading needs positions, and {source} contains {kind}: add --positions exif, or give a table"
         )
 
 
@@ -119,12 +136,14 @@ def photos_of(source: Path) -> Path | None:
         The source itself if it is a folder of photos, or the folder of the photos from which `reconstruct` or `clean`
         made the source; None if the folder is unknown, as for tables and other 3D models, or no longer exists.
     """
+    if remote_folder(source):
+        return source
     if source.is_dir() and (cleaned := cleaned_photos(source)) is not None:
-        return cleaned[0] if cleaned[0].is_dir() else None
+        return cleaned[0] if is_folder(cleaned[0]) else None
     if not source.is_dir() or (not (source / "report.json").is_file() and model_folders(source)):
         return None
     folder = reconstructed_photos(source) if (source / "report.json").is_file() else source
-    return folder if folder.is_dir() else None
+    return folder if is_folder(folder) else None
 
 
 def from_pickle(path: Path) -> Tuples:

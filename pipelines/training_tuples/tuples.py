@@ -36,7 +36,8 @@ def tuples(options: TuplesOptions) -> Path:
       latitude, longitude (degrees), and optionally heading, as the step `positions` writes it
     - a .csv file with the columns query, positive, which contain names of photos
 
-    With `photos`, rows of a .csv file whose photos do not exist are left out and reported.
+    Photos and descriptors can be at an address such as s3://BUCKET/FOLDER. With `photos`, rows of a .csv file whose
+    photos do not exist are left out and reported.
 
     OUTPUT is an .npz file without pickles, whose fields the module `training_tuples.file` describes.
 
@@ -48,6 +49,7 @@ def tuples(options: TuplesOptions) -> Path:
         TuplesError: the source is of an unknown kind, contains an invalid entry, or has too few clusters for the number
             of negatives.
         ArgumentError: an option is out of range, or does not fit the source.
+        RemoteError: the storage of an address does not answer, or refuses.
         PhotoFolderError: the folders of photos do not show which photos are of one object, and --objects is not given.
         OSError: a file cannot be read.
     """

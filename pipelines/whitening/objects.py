@@ -7,6 +7,7 @@ import numpy as np
 
 from ..copies.find import find_copies
 from ..descriptors.learn_whitening import WhiteningError
+from ..files.remote import is_folder, named
 from ..photos.object_folders import find_objects
 from ..training_tuples.copies import separate_copies
 from ..training_tuples.data import Tuples, objects
@@ -54,13 +55,13 @@ def read_objects(options: WhitenOptions) -> ObjectPhotos:
         PhotoFolderError: the folder contains no photo, or its sub-folders do not show what is an object.
         WhiteningError: no object has two photos that are not copies of each other.
     """
-    tuples = _from_folder(options) if options.tuples.is_dir() else read_tuples(options.tuples)
+    tuples = _from_folder(options) if is_folder(options.tuples) else read_tuples(options.tuples)
     copies = tuples.details.get("copies", np.full(len(tuples.images), -1))
     place, relevant = objects(tuples).astype(np.int64), tuples.cluster.astype(np.int64)
     if (relevant[tuples.qidxs] != relevant[tuples.pidxs]).any():
         relevant = place  # positives of photos by position are in other clusters
     photos = ObjectPhotos(tuples.images, place, relevant, copies.astype(np.int64))
-    require_pairs(photos, str(options.tuples))
+    require_pairs(photos, named(options.tuples))
     return photos
 
 

@@ -13,12 +13,13 @@ from ..descriptors.matching_pairs import PairsError
 from ..descriptors.options import SHIFT_HELP, SHRINKAGE_DEFAULT, DescriptionOptions
 from ..engines.options import EngineOptions
 from ..files.durable import FolderError
+from ..files.remote import is_folder
 from ..networks.files import check_keras_path
 from ..networks.kinds import KERAS_FILE, KERAS_NETWORK, KERAS_NETWORK_HELP
 from ..networks.precision import PRECISION, PRECISION_HELP, PRECISIONS
 from ..photos.edges import HELP as EDGES_HELP
 from ..photos.edges import check_edges
-from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
+from ..photos.intake_options import PHOTO_PLACE, IntakeOptions
 from ..photos.object_options import ObjectOptions
 from ..runtimes.options import RuntimeOption, check_runtime_precision
 
@@ -43,16 +44,17 @@ class WhitenOptions(DescriptionOptions, RuntimeOption, EngineOptions, IntakeOpti
         Path,
         Argument(
             "tuples.npz, or a folder of photos, which lw and linear need to be in sub-folders for objects; see "
-            "--objects.",
-            kind=Reads("any", PairsError),
+            "--objects, or its address (extra cloud).",
+            kind=Reads("any", PairsError, addresses=True),
         ),
     ] = field(kw_only=False)
     output: Annotated[Path, Argument("The .keras file to write.", kind=KERAS_FILE)] = field(kw_only=False)
     photos: Annotated[
         Path | None,
         Option(
-            "Folder of the photos named in tuples.npz; not needed where TUPLES is a folder of photos.",
-            kind=PHOTO_FOLDER,
+            "Folder of the photos named in tuples.npz, or its address (extra cloud); not needed where TUPLES is a "
+            "folder of photos.",
+            kind=PHOTO_PLACE,
         ),
     ] = None
     method: Annotated[
@@ -119,7 +121,7 @@ class WhitenOptions(DescriptionOptions, RuntimeOption, EngineOptions, IntakeOpti
             raise ArgumentError(
                 "--method regional-pca learns from regions at --size and does not take --scales or --mirror"
             )
-        if self.photos is None and not self.tuples.is_dir():
+        if self.photos is None and not is_folder(self.tuples):
             raise ArgumentError(f"--photos must give the folder of the photos named in {self.tuples}")
 
     @property

@@ -15,6 +15,7 @@ from export.index_contract.calibration import FILE, Calibration, Curve, network_
 from export.index_contract.errors import CalibrationError
 from keras_retrieval.errors import ArgumentError
 from tests.helpers import small
+from tests.helpers.faulty_storage import faulty_storage, upload
 from tests.helpers.owned_files import replaceable
 from tests.helpers.small_index import indexed, unit
 
@@ -60,13 +61,23 @@ def test_each_object_is_a_group_and_others_are_in_none(made, tmp_path, capsys):
     assert [link.resolve() for link in links] == [(made / "photos" / name).resolve() for name in found[0].names]
 
 
-def test_a_second_run_replaces_the_files_of_the_first(made, tmp_path):
+def test_a_second_run_replaces_the_files_of_the_first(made, tmp_path, monkeypatch):
     out = tmp_path / "out"
     first = groups(str(made / "index"), out, photos=made / "photos", links=True)
     (out / "objects" / "001" / "stray").symlink_to("nowhere")
     assert groups(str(made / "index"), out, photos=made / "photos", links=True) == first
     assert not (out / "objects" / "001" / "stray").is_symlink()
     assert len(groups(str(made / "index"), out, photos=made / "photos", min_probability=0.5, neighbours=2)) >= 1
+    groups(str(made / "index"), out, photos=made / "photos")
+    page = (out / "groups.html").read_text()
+    with faulty_storage(monkeypatch) as faults:
+        upload(made / "photos", "bucket/photos")
+        faults.every, faults.outage = 5, (0.0, 60.0)
+        assert groups(str(made / "index"), out, photos="faulty://bucket/photos") == first
+        assert json.loads((out / "groups.json").read_text())["photos"] == "faulty://bucket/photos"
+        assert (out / "groups.html").read_text() == page
+        with pytest.raises(ArgumentError, match="faulty://bucket/photos is an address: name"):
+            groups(str(made / "index"), out, photos="faulty://bucket/photos", links=True)
 
 
 def test_what_cannot_be_promised_or_does_not_fit_is_refused(made, tmp_path):

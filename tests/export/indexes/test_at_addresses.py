@@ -129,9 +129,11 @@ def test_an_address_without_descriptors_is_refused(faults, tmp_path, place):
         index(place, tmp_path / "index")
 
 
-def test_tuples_are_mined_of_descriptors_at_an_address_only(faults, tmp_path):
+def test_tuples_are_mined_of_descriptors_at_an_address(faults, tmp_path):
     made = tuples(PLACE, tmp_path / "tuples.npz", manifold=True, neighbours=3, alike=3, unlike=4, anchors="all",
                   negatives=1, validation=0)  # fmt: skip
     assert made.is_file()
-    with pytest.raises(TuplesError, match=f"{PLACE} is an address, where only descriptors are read, with --manifold"):
+    with pytest.raises(TuplesError, match=f"{PLACE} contains what a step wrote: add --manifold for descriptors"):
         tuples(PLACE, tmp_path / "tuples.npz")
+    with pytest.raises(TuplesError, match=r"faulty://bucket/a\.csv is an address, where only photos, and descriptors"):
+        tuples("faulty://bucket/a.csv", tmp_path / "tuples.npz")

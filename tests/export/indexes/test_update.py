@@ -19,6 +19,7 @@ from export.indexes.index import index
 from export.indexes.open_index import open_index
 from export.indexes.update import UpdateOptions, update
 from keras_retrieval.errors import ArgumentError
+from tests.helpers.faulty_storage import faulty_storage, upload
 from tests.helpers.small_index import FACTS, descriptors, indexed, names_of, random_rows
 from tests.helpers.small_network import draw_photo, save_network
 
@@ -257,6 +258,12 @@ def test_photos_are_described_as_those_of_the_index(tmp_path, capsys, monkeypatc
     rows, crops = opened.crops(["4.png", "5.png"])
     np.testing.assert_array_equal(rows, read_crops(whole).shards[0])
     assert crops.counts.tolist() == [5, 5]
+    with faulty_storage(monkeypatch) as faults:
+        upload(tmp_path / "more", "bucket/more")
+        faults.every, faults.outage = 5, (0.0, 60.0)
+        assert update(".", delete=["4.png", "5.png"]) == 4
+        assert update(".", photos="faulty://bucket/more", runtime="tensorflow") == 6
+    np.testing.assert_array_equal(open_index(folder).crops(["4.png", "5.png"])[0], rows)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "index",
         "more",

@@ -1,6 +1,8 @@
 """The step `clean`, on photos with pasted pictures among unrelated photos."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -14,6 +16,7 @@ from pipelines.photos.object_boxes import read_boxes
 from pipelines.sfm.colmap import Database
 from pipelines.training_tuples.file import read_tuples
 from pipelines.training_tuples.tuples import tuples as make_tuples
+from tests.helpers.faulty_storage import faulty_storage, upload
 from tests.helpers.owned_files import replaceable
 from tests.helpers.small_landmarks import paste
 
@@ -92,6 +95,23 @@ def test_tuples_are_made_of_the_photos_that_are_kept(landmarks, cleaned, tmp_pat
     tuples = read_tuples(make_tuples(cleaned, tmp_path / "tuples.npz", validation=0, negatives=1))
     assert tuples.images == sorted(truth)
     assert tuples.cluster.tolist() == [0] * 4 + [1] * 4
+
+
+def test_photos_at_an_address_are_cleaned_as_local_ones(landmarks, cleaned, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_RETRIEVAL_CACHE", str(tmp_path / "cache"))
+    out, place = shutil.copytree(cleaned, tmp_path / "out", symlinks=True), Path("faulty://bucket/photos")
+    for link in [path for path in out.rglob("*.jpg") if path.is_symlink()]:
+        link.unlink()
+    with faulty_storage(monkeypatch) as faults:
+        upload(landmarks[0], "bucket/photos")
+        faults.every, faults.outage = 5, (0.0, 60.0)
+        clean(place, out)
+        assert {request for request, _ in faults.requests} == {"find", "read"}
+        assert landmark_photos(out)[0] == place
+        tuples = read_tuples(make_tuples(out, tmp_path / "tuples.npz", validation=0, negatives=1))
+    assert tuples.cluster.tolist() == [0] * 4 + [1] * 4
+    for name in ("kept.txt", "boxes.json", "left_out.json", "index.html"):
+        assert (out / name).read_bytes() == (cleaned / name).read_bytes(), name
 
 
 def test_a_damaged_note_is_made_anew_and_a_damaged_database_is_named(landmarks, cleaned, monkeypatch):

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from pipelines.files.durable import FolderError
 from pipelines.photos.formats import PhotoFolderError
 from pipelines.photos.intake import list_photos
 from tests.helpers.copied_photos import CHANGES, save, scene
+from tests.helpers.faulty_storage import faulty_storage, upload
 from tests.helpers.owned_files import replaceable
 
 
@@ -54,6 +56,23 @@ def test_a_changed_copy_is_found(photos, tmp_path, change):
     assert groups(photos, tmp_path) == {frozenset({"3.jpg", "below/copy.jpg"})}
     assert content(tmp_path)["groups"][0]["kind"] == "near"
     assert groups(photos, tmp_path, near=False) == set()
+
+
+def test_photos_at_an_address_have_the_copies_of_a_local_folder(photos, tmp_path, monkeypatch):
+    (photos / "copy.jpg").write_bytes((photos / "2.jpg").read_bytes())
+    save(photos, "below/copy.jpg", CHANGES["resized"](scene(3)), quality=60)
+    (photos / "cut.jpg").write_bytes((photos / "1.jpg").read_bytes()[:900])
+    local, page = groups(photos, tmp_path), (tmp_path / "out" / "index.html").read_text()
+    with faulty_storage(monkeypatch) as faults:
+        upload(photos, "bucket/photos")
+        faults.every, faults.outage = 5, (0.0, 60.0)
+        assert groups("faulty://bucket/photos", tmp_path) == local != set()
+        assert content(tmp_path)["photos"] == "faulty://bucket/photos"
+        assert json.loads((tmp_path / "out" / "left_out.json").read_text()).keys() == {"cut.jpg"}
+        assert page.count("data:image") == (tmp_path / "out" / "index.html").read_text().count("data:image") > 0
+        faults.requests.clear()
+        find_copies(Path("faulty://bucket/photos"), ["0.jpg", "1.jpg"])
+        assert [request for request, _ in faults.requests if request != "find"] == []
 
 
 def test_same_bytes_are_exact_and_only_bytes_are_enough(photos, tmp_path, capsys):
@@ -167,7 +186,9 @@ def test_a_second_run_reads_only_what_has_changed(photos, tmp_path, monkeypatch)
     first = groups(photos, tmp_path)
     read = []
     plain = thumbnails._thumbnail
-    monkeypatch.setattr(thumbnails, "_thumbnail", lambda path, *rest: read.append(path.name) or plain(path, *rest))
+    monkeypatch.setattr(
+        thumbnails, "_thumbnail", lambda folder, name, cut: read.append(name) or plain(folder, name, cut)
+    )
     assert groups(photos, tmp_path) == first
     assert read == []
     save(photos, "5.jpg", scene(77))
@@ -194,7 +215,9 @@ def test_a_run_goes_on_after_a_kill(photos, tmp_path, monkeypatch, cache):
     assert subprocess.run([sys.executable, "-c", program], check=False, capture_output=True).returncode == 9
     read = []
     plain = thumbnails._thumbnail
-    monkeypatch.setattr(thumbnails, "_thumbnail", lambda path, *rest: read.append(path.name) or plain(path, *rest))
+    monkeypatch.setattr(
+        thumbnails, "_thumbnail", lambda folder, name, cut: read.append(name) or plain(folder, name, cut)
+    )
     assert groups(photos, tmp_path) == set()
     assert len(read) == 2
 

@@ -4,6 +4,7 @@ import csv
 import random
 import time
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from pipelines.gps.positions import positions
 from pipelines.gps.records import read_record, read_records
 from pipelines.photos.formats import PhotoFolderError, heif_is_installed
 from pipelines.photos.positions import PositionError
+from tests.helpers.faulty_storage import faulty_storage, upload
 from tests.helpers.gps_photos import (
     ASCII,
     BYTE,
@@ -40,12 +42,33 @@ XMP_POSITION = 'exif:GPSLatitude="50,5.17N" exif:GPSLongitude="14,25,30E"'
 def record(tmp_path, content, hemispheres=""):
     path = tmp_path / "photo"
     path.write_bytes(content)
-    return read_record(path, hemispheres)
+    return read_record(path.parent, path.name, hemispheres)
 
 
 def position(tmp_path, content, hemispheres=""):
     found = record(tmp_path, content, hemispheres)
     return found.reason or (found.latitude, found.longitude)
+
+
+def test_photos_at_an_address_have_the_positions_of_local_ones(tmp_path, monkeypatch):
+    names = [form for form in FORMATS if form != "HEIF" or heif_is_installed()]
+    for form in names:
+        content = photo(exif(gps(), {}), form)
+        (tmp_path / form).write_bytes(content + b"x" * (2**17 if form == "JPEG" else 0))
+    (tmp_path / "late.png").write_bytes(png_with_late_metadata(exif(gps(), {})))
+    (tmp_path / "text").write_text("no photo")
+    names += ["late.png", "text"]
+    local = read_records(tmp_path, names)
+    assert [name for name in names if local[name].latitude is None] == ["text"]
+    with faulty_storage(monkeypatch) as faults:
+        upload(tmp_path, "bucket")
+        faults.every, faults.outage = 5, (0.0, 60.0)
+        assert read_records(Path("faulty://bucket"), [*names, "gone"]) == local | {
+            "gone": records.Record(reason=records.UNREADABLE)
+        }
+        places = read_places("exif", Path("faulty://bucket"), names)
+    assert places.where[0] == f"faulty://bucket/{names[0]}"
+    assert len(places.rows) == len(names) - 1
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -2,6 +2,7 @@
 
 import json
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from pipelines.sfm.errors import ModelError, ReconstructionError
 from pipelines.sfm.near_photos import Nearness
 from pipelines.sfm.paired_photos import NO_PAIR, NOT_CHOSEN, NOT_LISTED, PairedPhotos, choose_pairs
 from pipelines.sfm.pairs import pairs as write_pairs
+from tests.helpers.faulty_storage import faulty_storage, upload
 from tests.helpers.small_models import write_model
 from tests.helpers.small_network import draw_photo, save_network
 
@@ -142,7 +144,7 @@ def test_queries_are_paired_with_the_database_only(photos, network, tmp_path, ki
     assert left_out == dict.fromkeys(sorted(missing), NO_PAIR)
 
 
-def test_queries_outside_the_photos(photos, network, tmp_path, capsys):
+def test_queries_outside_the_photos(photos, network, tmp_path, capsys, monkeypatch):
     for view, name in enumerate(["q0.png", "q 1.png"]):
         draw_photo(tmp_path / "queries" / name, 1, view, height=120, width=168)
     options = {"neighbours": 2, "size": 168, "queries": tmp_path / "queries"}
@@ -152,6 +154,18 @@ def test_queries_outside_the_photos(photos, network, tmp_path, capsys):
     assert "1 photos are left out of" in capsys.readouterr().out
     with h5py.File(tmp_path / "pairs.h5") as file:
         assert {"q0.png", "q 1.png", "scene0", "scene1", "scene2"} == set(file)
+    with faulty_storage(monkeypatch) as faults:
+        upload(photos, "bucket/photos")
+        upload(tmp_path / "queries", "bucket/queries")
+        faults.every, faults.outage = 5, (0.0, 60.0)
+        apart = {**options, "queries": Path("faulty://bucket/queries")}
+        there = write_pairs(network, "faulty://bucket/photos", tmp_path / "there.txt", **apart)
+        assert there.read_text() == path.read_text()
+        inside = {**options, "queries": Path("faulty://bucket/photos/scene1")}
+        there = write_pairs(network, "faulty://bucket/photos", tmp_path / "there.txt", **inside)
+        assert {line.split()[0] for line in there.read_text().splitlines()} == set(NAMES[4:8])
+        with pytest.raises(ArgumentError, match="--queries must be another folder than PHOTOS and not contain it"):
+            write_pairs(network, "faulty://bucket/photos", tmp_path / "there.txt", queries=Path("faulty://bucket"))
     draw_photo(tmp_path / "queries" / NAMES[0], 1, 1)
     with pytest.raises(ReconstructionError, match=r"the query .*scene0/0\.png and the photo .* have one name"):
         write_pairs(network, photos, tmp_path / "pairs.txt", **options)

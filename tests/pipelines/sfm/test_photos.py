@@ -9,9 +9,11 @@ import pytest
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
+from pipelines.files.remote import RemoteError
 from pipelines.photos.reader import read_photo
 from pipelines.sfm.colmap import colmap_name
-from pipelines.sfm.photos import prepare
+from pipelines.sfm.photos import NOTES, prepare
+from tests.helpers.faulty_storage import FaultyFileSystem, faulty_storage, upload
 
 pycolmap = pytest.importorskip("pycolmap")
 
@@ -128,3 +130,33 @@ def test_a_png_that_xmp_turns_is_copied_upright(tmp_path):
     assert prepare(tmp_path / "photos", ["a.png"], tmp_path / "work") == {}
     with Image.open(tmp_path / "work" / "images" / colmap_name("a.png")) as copy:
         assert copy.size == (40, 60)
+
+
+def test_photos_at_an_address_become_the_images_of_a_local_folder(odd_photos, tmp_path, monkeypatch):
+    names = sorted(path.name for path in odd_photos.iterdir())
+    place, work, local = Path("faulty://bucket/photos"), tmp_path / "work", tmp_path / "local"
+    work.mkdir()
+    local.mkdir()
+    prepare(odd_photos, names, local)
+    with faulty_storage(monkeypatch) as faults:
+        upload(odd_photos, "bucket/photos")
+        faults.outage = (0.0, 1e9)
+        with pytest.raises(RemoteError, match="no answer"):
+            prepare(place, names, work)
+        faults.every, faults.outage = 5, (0.0, faults.clock.now + 60)
+        assert prepare(place, [*names, "gone.jpg"], work).keys() == {"half.jpg", "gone.jpg"}
+        for name in names[:2] + names[3:]:
+            image = colmap_name(name)
+            assert (work / "images" / image).read_bytes() == (local / "images" / image).read_bytes(), name
+            assert not (work / "images" / image).is_symlink()
+        faults.requests.clear()
+        assert prepare(place, [*names, "gone.jpg"], work).keys() == {"half.jpg", "gone.jpg"}
+        assert {request for request, _ in faults.requests} == {"find"}
+        upload(odd_photos, "bucket/photos")  # the same content with other times
+        FaultyFileSystem.store["/bucket/photos/gone.jpg"] = FaultyFileSystem.store["/bucket/photos/plain.jpg"]
+        assert prepare(place, [*names, "gone.jpg"], work).keys() == {"half.jpg"}
+        (odd_photos / "plain.jpg").write_bytes((odd_photos / "turned.jpg").read_bytes())
+        upload(odd_photos, "bucket/photos")
+        with pytest.raises(ValueError, match=r"faulty://bucket/photos/plain\.jpg has changed since"):
+            prepare(place, ["plain.jpg"], work)
+    assert (work / NOTES).is_file()

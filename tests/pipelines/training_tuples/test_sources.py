@@ -1,13 +1,16 @@
 """The kind of each source; published pickles and folders of objects."""
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipelines.photos.formats import PhotoFolderError
 from pipelines.photos.object_folders import ObjectFoldersError
 from pipelines.training_tuples.data import TuplesError
 from pipelines.training_tuples.tuples import tuples as make_tuples
+from tests.helpers.faulty_storage import faulty_storage, upload
 from tests.helpers.read_back import load, make_photos, named_pairs
 
 
@@ -79,6 +82,28 @@ def test_a_folder_for_each_object(tmp_path):
     assert fields["validation"].sum() == 8  # two objects, each the other's negatives
     with pytest.raises(ObjectFoldersError, match="has no sub-folders with photos"):
         make_tuples(make_photos(tmp_path / "flat", ["a.jpg", "b.jpg"]), tmp_path / "tuples.npz")
+
+
+def test_photos_at_an_address_make_the_tuples_of_a_local_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_RETRIEVAL_CACHE", str(tmp_path / "cache"))
+    names = [f"{scene}/{number}.jpg" for scene in "abcd" for number in range(3)]
+    photos, place = make_photos(tmp_path / "photos", names), Path("faulty://bucket/photos")
+    (photos / "b" / "copy.jpg").write_bytes((photos / "a" / "0.jpg").read_bytes())
+    (tmp_path / "pairs.csv").write_text("query,positive\na/0.jpg,a/1.jpg\nb/0.jpg,b/1.jpg\nc/0.jpg,gone.jpg\n")
+    options = {"negatives": 1, "validation": 0}
+    local = [make_tuples(photos, tmp_path / "1.npz", **options)]
+    local += [make_tuples(tmp_path / "pairs.csv", tmp_path / "2.npz", photos=photos, **options)]
+    with faulty_storage(monkeypatch) as faults:
+        upload(photos, "bucket/photos")
+        faults.every, faults.outage = 5, (0.0, 60.0)
+        there = [make_tuples(place, tmp_path / "3.npz", **options)]
+        there += [make_tuples(tmp_path / "pairs.csv", tmp_path / "4.npz", photos=place, **options)]
+        with pytest.raises(PhotoFolderError, match="faulty://bucket/nothing does not exist"):
+            make_tuples("faulty://bucket/nothing", tmp_path / "5.npz")
+    for one, other in zip(map(load, local), map(load, there), strict=True):
+        assert one.keys() == other.keys()
+        assert all(np.array_equal(one[field], other[field]) for field in one.keys() - {"about"})
+    assert load(there[0])["copies"].max() == 0
 
 
 def test_folders_that_are_no_objects_are_refused_unless_the_option_says_so(tmp_path, caplog):

@@ -1,5 +1,7 @@
 """The step `whiten`: the learned whitening equals the formulas, and the saved network computes it."""
 
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from pipelines.descriptors.matching_pairs import MatchingPairs, read_pairs
 from pipelines.photos.reader import read_photo
 from pipelines.whitening import adaptation
 from pipelines.whitening.whiten import whiten
+from tests.helpers.faulty_storage import faulty_storage, upload
 from tests.helpers.small_network import draw_photo, draw_scenes, save_network, write_pairs
 
 SCALES = (1.0, 0.5)
@@ -82,6 +85,24 @@ def test_regions_are_whitened_before_they_are_summed(scenes, tmp_path, dim):
         np.testing.assert_allclose(found, expected, atol=2e-3)
     with pytest.raises(ValueError, match="does not take --scales or --mirror"):
         whiten(str(output), scenes, tmp_path / "w.keras", method="regional-pca", scales="1,0.5")
+
+
+def test_photos_at_an_address_give_the_whitening_of_a_local_folder(scenes, network, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_RETRIEVAL_CACHE", str(tmp_path / "cache"))
+    local = whiten(str(network), scenes, tmp_path / "local.keras", size=40)
+    with faulty_storage(monkeypatch) as faults:
+        upload(scenes, "bucket/scenes")
+        faults.every, faults.outage = 5, (0.0, 60.0)
+        there = whiten(str(network), "faulty://bucket/scenes", tmp_path / "there.keras", size=40)
+        (descriptors,) = tmp_path.glob("there*descriptors")
+        shutil.rmtree(descriptors)
+        found = read_pairs(scenes)
+        rows = np.stack([found.qidxs, found.pidxs], axis=1)
+        pairs = write_pairs(tmp_path / "tuples.npz", found.images, rows)
+        again = whiten(str(network), pairs, tmp_path / "there.keras", photos="faulty://bucket/scenes", size=40)
+    weights = [keras.saving.load_model(path).get_layer("whitening").get_weights() for path in (local, there, again)]
+    for one, *others in zip(*weights, strict=True):
+        assert all(np.array_equal(one, other) for other in others)
 
 
 def test_the_methods_without_pairs_need_no_objects(network, tmp_path):
