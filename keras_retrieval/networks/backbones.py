@@ -46,9 +46,9 @@ def _applications(name: str, **options: Any) -> Callable[[str | None], Any]:
 
 def _convnext(name: str) -> Backbone:
     def make(weights: str | None) -> Any:
-        from .depthwise import with_depthwise_convolutions
+        from .fast_operations import with_fast_operations
 
-        return with_depthwise_convolutions(_applications(name)(weights))
+        return with_fast_operations(_applications(name)(weights))
 
     return Backbone(make, "none")
 
