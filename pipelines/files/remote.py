@@ -220,10 +220,29 @@ class RemoteFolder:
         system, root = _opened(self.address)
         self._written(name, lambda: system.pipe_file(self._path(root, name), content))
 
-    def put(self, name: str, path: Path) -> None:
-        """Writes a file from one of this machine, as `write` does."""
+    def put(self, name: str, path: Path, wanted: Callable[[], Any] = lambda: None) -> None:
+        """Writes a file from one of this machine, as `write` does.
+
+        Args:
+            name: its name, relative to the folder.
+            path: the file to read.
+            wanted: is called before a request is repeated, which may be minutes after the first one, and raises a
+                RetrievalError if the file is not to be written any more.
+
+        Raises:
+            RemoteError: the storage does not answer, or refuses.
+        """
         system, root = _opened(self.address)
-        self._written(name, lambda: system.put_file(str(path), self._path(root, name)))
+        asked = False
+
+        def write() -> None:
+            nonlocal asked
+            if asked:
+                wanted()
+            asked = True
+            system.put_file(str(path), self._path(root, name))
+
+        self._written(name, write)
 
     def remove(self, names: Iterable[str]) -> None:
         """Removes files; those that are not there are passed over.

@@ -8,7 +8,8 @@ manifest, which lists the files. So a reader that begins with the manifest never
 
 Files whose names matter to the user, such as edge maps, are written under these names, which are stored below
 `.partial/` first, so that a later run knows them for its own. The manifest of a folder that they replace is removed
-before the first of them is written.
+before the first of them is written. A process that waits for the storage writes nothing after another run has started
+over: before it repeats an upload, it looks whether its run is still there.
 """
 
 import json
@@ -201,8 +202,7 @@ class ShardedAddress:
             FolderError: another run has ended or started over.
             RemoteError: the storage does not answer, or refuses.
         """
-        if not self._begun():
-            raise self._gone()
+        self._require_begun()
         if self._work.has(_note(number)):
             yield None
             return
@@ -236,7 +236,7 @@ class ShardedAddress:
 
         def put(key: str) -> list[Any]:
             state = [paths[key].stat().st_size, sha256_of(paths[key])]
-            self._remote.put(key, paths[key])
+            self._remote.put(key, paths[key], self._require_begun)
             return state
 
         with ThreadPoolExecutor(READERS) as pool:
@@ -346,6 +346,11 @@ class ShardedAddress:
 
     def _begun(self) -> bool:
         return self._work.has(RUN)
+
+    def _require_begun(self) -> None:
+        """Raises FolderError if another run has ended or started over, whose files are not to be overwritten."""
+        if not self._begun():
+            raise self._gone()
 
     def _fingerprint(self) -> str | None:
         """The fingerprint of the completed folder; None if there is none.

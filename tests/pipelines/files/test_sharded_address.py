@@ -342,6 +342,24 @@ def test_files_with_names_of_their_own_are_whole_and_known_again_after_a_kill(fa
     assert ended == ({"old", None, "mine"} if earlier else {None, "mine"})
 
 
+def test_an_upload_that_waited_for_the_storage_overwrites_no_file_of_a_later_run(faults):
+    met, waiting = faults.met, []
+
+    def waits(request, path):
+        met(request, path)
+        if request == "write" and path.endswith("sub/b.png") and not waiting:
+            waiting.append(path)
+            draw(maps("later"), replace=True)
+            raise TimeoutError("the storage did not answer, for minutes")
+
+    faults.met = waits
+    with pytest.raises(FolderError, match="mine is gone: another run"):
+        draw(maps("mine"))
+    assert waiting
+    assert read_whole("edge maps") == "later"
+    assert FaultyFileSystem.store["/bucket/out/sub/b.png"].getvalue() == b"sub/b by later"
+
+
 def test_a_run_with_other_photos_removes_the_files_of_a_killed_one_and_no_others(faults):
     met, faults.met = faults.met, lambda request, path: stop() if path.endswith("shard-00001.json") else None
 
