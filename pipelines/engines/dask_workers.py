@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from queue import Empty, SimpleQueue
@@ -12,7 +13,8 @@ from uuid import uuid4
 from keras_retrieval.errors import first_line, missing_extra
 
 from ..files.child_process import without_current_folder
-from .work import Engine, EngineError, Job, Outcome, attempt_in_cluster, this_version
+from . import shipped
+from .work import Engine, EngineError, Job, Outcome, attempt_in_cluster, other_version, this_version
 
 VARIABLE = "DASK_SCHEDULER_ADDRESS"
 """The environment variable with the address of a scheduler."""
@@ -34,11 +36,13 @@ class DaskWorkers:
 
     def __init__(self, job: Job, engine: Engine) -> None:
         try:
+            import cloudpickle
             import dask
             import distributed
         except ImportError as error:
             raise missing_extra("Dask distributed", "dask", error) from error
-        self._distributed = distributed
+        self._distributed, self._pack = distributed, cloudpickle.dumps
+        cloudpickle.register_pickle_by_value(shipped)
         self._job, self._token, self._version = job, uuid4().hex, this_version()
         self._running: dict[Any, int] = {}
         self._ended: SimpleQueue[Any] = SimpleQueue()
@@ -76,7 +80,8 @@ class DaskWorkers:
         """Submits a unit under a key of its own, so that Dask takes no earlier result for it."""
         arguments = (self._token, self._version, self._job, number, unit)
         key = f"{type(self._job).__name__}-{number}-{uuid4().hex}"
-        future = self._client.submit(attempt_in_cluster, *arguments, key=key, pure=False, retries=0)
+        call = self._pack(shipped.Shipped(self._version, self._pack((attempt_in_cluster, arguments))))
+        future = self._client.submit(pickle.loads, call, key=key, pure=False, retries=0)
         self._running[future] = number
         future.add_done_callback(self._ended.put)
 
@@ -94,7 +99,8 @@ class DaskWorkers:
 
     def _outcome(self, future: Any, number: int) -> Outcome:
         if future.status == "finished":
-            return future.result()
+            outcome, version = future.result()
+            return outcome or other_version(number, version, self._version)
         if future.status == "error":
             error = future.exception()
             lost = isinstance(error, self._distributed.scheduler.KilledWorker)

@@ -154,8 +154,7 @@ def _open_and_attempt(token: str, version: str, job: Job, number: int, unit: Any
 
     here = installed("keras-retrieval")
     if here != version:
-        problem = f"this worker has keras-retrieval {here}, and the command {version}: install the same on all machines"
-        return Outcome(number, error=problem, final=True)
+        return other_version(number, here, version)
 
     def work(number: int, unit: Any, advance: Callable[[int], None]) -> Any:
         with _opening:
@@ -167,6 +166,13 @@ def _open_and_attempt(token: str, version: str, job: Job, number: int, unit: Any
         return worker(number, unit, advance)
 
     return attempt(work, number, unit)
+
+
+def other_version(number: int, here: str, version: str) -> Outcome:
+    """Returns the outcome of an attempt on a worker with another version of this package, or "" without it."""
+    has = f"keras-retrieval {here}" if here else "no keras-retrieval"
+    problem = f"this worker has {has}, and the command {version}: install the same on all machines"
+    return Outcome(number, error=problem, final=True)
 
 
 def this_version() -> str:

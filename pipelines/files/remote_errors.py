@@ -95,6 +95,8 @@ def advice(address: str, error: BaseException) -> str:
     said, status = _chain(error), status_of(error)
     if any(part in said for part in ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint")):
         return "the bucket is in another region: set AWS_DEFAULT_REGION to it, and AWS_ENDPOINT_URL if it is not AWS's"
+    if "RequestTimeTooSkewed" in said:
+        return "the clock of this machine is wrong: set it"
     if "Expired" in said:
         return f"the credentials have expired: {how}"
     if any(part in said for part in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken")):

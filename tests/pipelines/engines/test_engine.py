@@ -3,14 +3,15 @@
 import os
 import re
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from keras_retrieval.errors import ArgumentError, MissingExtraError
 from pipelines.engines.engine import run_units
 from pipelines.engines.options import check_engine, parse_engine
-from pipelines.engines.work import ATTEMPTS, Engine, EngineError, UnitsFailedError
+from pipelines.engines.shipped import attempt_shipped
+from pipelines.engines.work import ATTEMPTS, Engine, EngineError, UnitsFailedError, this_version
 from tests.helpers.small_job import SmallJob, units
 
 CLUSTERS = ["dask", pytest.param("ray", marks=pytest.mark.ray)]
@@ -97,6 +98,37 @@ def test_errors_of_this_package_end_the_run(name, request, tmp_path):
     with pytest.raises(kind, match="the unit is refused"):
         run(job, engine_of(name, request))
     assert job.attempts(0) == 1
+
+
+def test_a_worker_that_cannot_load_the_job_is_not_lost(dask_cluster, tmp_path, monkeypatch):
+    absent = ModuleType("pipelines.absent")
+
+    class Job(SmallJob):
+        pass
+
+    Job.__module__, Job.__qualname__, absent.Job = absent.__name__, "Job", Job
+    monkeypatch.setitem(sys.modules, absent.__name__, absent)
+    with pytest.raises(UnitsFailedError, match=r"unit \d: ModuleNotFoundError: No module named 'pipelines\.absent'"):
+        run(Job(tmp_path / "squares", {}), Engine("dask", dask_cluster, 2))
+    complete_on(dask_cluster, tmp_path)
+
+
+@pytest.mark.parametrize("installed", ["", "0.0.1"])
+def test_workers_with_another_version_or_none_end_the_run(dask_cluster, tmp_path, monkeypatch, installed):
+    def elsewhere(version, packed):
+        return None, installed
+
+    monkeypatch.setattr("pipelines.engines.shipped.attempt_shipped", elsewhere)
+    said = f"this worker has {f'keras-retrieval {installed}' if installed else 'no keras-retrieval'}, and the command "
+    with pytest.raises(EngineError, match=said):
+        run(SmallJob(tmp_path / "squares", {}), Engine("dask", dask_cluster, 2))
+    assert attempt_shipped("none", b"not unpickled") == (None, this_version())
+
+
+def complete_on(address, tmp_path):
+    job = SmallJob(tmp_path / "other", {})
+    run(job, Engine("dask", address, 2))
+    complete(job)
 
 
 def test_a_run_in_which_nothing_succeeds_ends_early(tmp_path):

@@ -37,6 +37,7 @@ def caused(error, cause):
             "the credentials are wrong: set AWS_PRO",
         ),
         (caused(PermissionError("x"), ClientError("SignatureDoesNotMatch", 403)), "the credentials are wrong"),
+        (caused(PermissionError("x"), ClientError("RequestTimeTooSkewed", 403)), "the clock of this machine is wrong"),
         (caused(OSError(22, "x"), ClientError("ExpiredToken", 400)), "the credentials have expired: set AWS_PROFILE"),
         (caused(OSError(78, "x"), ClientError("PermanentRedirect", 301)), "another region: set AWS_DEFAULT_REGION"),
         (caused(OSError(22, "x"), ClientError("AuthorizationHeaderMalformed", 400)), "another region"),
