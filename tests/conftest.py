@@ -12,6 +12,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+# tf2onnx copies the whole graph before each of its optimizers, to go on without one that fails: here it fails.
+os.environ.setdefault("TF2ONNX_CATCH_ERRORS", "")
 # The folder of helpers/process_start/sitecustomize.py.
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(Path(__file__).resolve().parent / "helpers" / "process_start"), *filter(None, [os.environ.get("PYTHONPATH")])]

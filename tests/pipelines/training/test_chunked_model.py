@@ -14,8 +14,14 @@ from keras_retrieval.networks.padded import PaddedNetwork
 from pipelines.training.chunked_model import ChunkedTupleModel
 from tests.helpers.small_tuples import SIDE, batch, network_with_proposals, network_with_statistics, photos
 
-ways = pytest.mark.parametrize(("form", "chunk"), [("exact", None), ("exact", 4), ("padded", 4)])
-two_ways = pytest.mark.parametrize(("form", "chunk"), [("exact", None), ("padded", 4)])
+
+def marked_long(*values):
+    """What takes long, beside others that run the same code."""
+    return pytest.param(*values, marks=pytest.mark.long)
+
+
+ways = pytest.mark.parametrize(("form", "chunk"), [("exact", 4), ("padded", 4), marked_long("exact", None)])
+two_ways = pytest.mark.parametrize(("form", "chunk"), [("exact", 4), marked_long("padded", None)])
 
 
 def compiled(model, learning_rate=1.0):
@@ -68,7 +74,10 @@ def test_descriptors_are_those_of_single_photos_in_the_order_of_the_tuples(form,
 
 @pytest.mark.parametrize(
     ("form", "chunk", "known"),
-    [("exact", None, True), ("exact", 4, False), ("padded", 1, True), ("padded", 4, False), ("padded", 15, False)],
+    [
+        *(("exact", None, True), ("exact", 4, False), ("padded", 4, False)),
+        *(marked_long("padded", 1, True), marked_long("padded", 15, False)),
+    ],
 )
 def test_gradients_are_those_of_photo_by_photo(form, chunk, known):
     net, pixels = network_with_statistics(whitening=True), photos()
@@ -79,7 +88,7 @@ def test_gradients_are_those_of_photo_by_photo(form, chunk, known):
     assert_same(moved(net, lambda: model.fit(data, verbose=0)), [gradient.numpy() for gradient in expected])
 
 
-@pytest.mark.parametrize(("form", "chunk"), [("exact", 4), ("padded", None)])
+@pytest.mark.parametrize(("form", "chunk"), [("padded", None), marked_long("exact", 4)])
 def test_whitened_proposals_learn_end_to_end(form, chunk):
     net, pixels = network_with_proposals(), photos()
     inputs, objects = batch(form, pixels)
@@ -104,14 +113,21 @@ def test_chunks_leave_frozen_layers_and_statistics(frozen):
 
 
 def test_a_step_that_fits_in_a_chunk_is_spared_the_second_pass(monkeypatch):
-    passes = []
-    at_once, in_chunks = ChunkedTupleModel._at_once, ChunkedTupleModel._in_chunks
-    monkeypatch.setattr(ChunkedTupleModel, "_at_once", lambda *a: passes.append("once") or at_once(*a))
-    monkeypatch.setattr(ChunkedTupleModel, "_in_chunks", lambda *a: passes.append("chunks") or in_chunks(*a))
-    for chunk in (15, 14):
+    class BegunError(Exception):
+        """Ends a step where its pass begins."""
+
+    def begins(name):
+        def one(*arguments):
+            raise BegunError(name)
+
+        return one
+
+    monkeypatch.setattr(ChunkedTupleModel, "_at_once", begins("once"))
+    monkeypatch.setattr(ChunkedTupleModel, "_in_chunks", begins("chunks"))
+    for chunk, name in ((15, "once"), (14, "chunks")):
         model = compiled(ChunkedTupleModel(network_with_statistics(), chunk=chunk))
-        model.train_on_batch(*batch("exact", photos()))
-    assert passes == ["once", "chunks"]
+        with pytest.raises(BegunError, match=name):
+            model.train_on_batch(*batch("exact", photos()))
 
 
 @ways

@@ -8,6 +8,7 @@ import keras_retrieval
 from keras_retrieval import layers
 from pipelines.photos.reading import Reading
 from pipelines.training import initialization as module
+from pipelines.training import report
 from pipelines.training.initialization import initialize
 from pipelines.training.train import train
 from pipelines.training_tuples.file import read_tuples
@@ -69,7 +70,8 @@ def test_so_many_cells_of_so_many_photos_that_can_be_read(streets, monkeypatch):
         initialize(small.network(), Reading(streets / "photos", 56), names, "v1", 0)
 
 
-def test_a_table_of_places_trains_netvlad_as_published(streets, tmp_path):
+def test_a_table_of_places_trains_netvlad_as_published(streets, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "training_page", lambda *_: "")
     arguments = {
         "model": str(streets / "netvlad.keras"), "output": tmp_path / "run", "epochs": 2, "size": 56, "test_size": 56,
         "scales": "1", "initialize": "v1", "negatives": 3, "dim": 5, "queries": 20, "lr": 1e-3,

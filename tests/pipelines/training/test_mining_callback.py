@@ -29,7 +29,7 @@ class Rows:
         self.callback = LambdaCallback(on_epoch_end=lambda epoch, logs: self.tuples.append(draw.tuples))
 
 
-@pytest.mark.parametrize("form", ["padded", "exact", "refreshed"])
+@pytest.mark.parametrize("form", ["exact", "refreshed", pytest.param("padded", marks=pytest.mark.long)])
 def test_fit_trains_on_it_and_mines_each_epoch(folder, form):
     import keras
 

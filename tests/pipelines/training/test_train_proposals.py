@@ -249,7 +249,9 @@ def test_proposals_find_more_boxes_than_the_grid_in_folders_held_out(drawn, tmp_
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(drawn, tmp_path, monkeypatch):
-    run(drawn, tmp_path / "whole")
+    """Without photos held out, on which the search for boxes takes as long as all steps."""
+    options = {"held_out": 0}
+    run(drawn, tmp_path / "whole", **options)
     import pipelines.training.train_proposals as step
 
     write, written = step.write_checkpoint, []
@@ -262,13 +264,13 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(drawn, tmp_path, mon
 
     monkeypatch.setattr(step, "write_checkpoint", stop)
     with pytest.raises(KeyboardInterrupt):
-        run(drawn, tmp_path / "stopped")
+        run(drawn, tmp_path / "stopped", **options)
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="give --resume to continue it"):
-        run(drawn, tmp_path / "stopped")
+        run(drawn, tmp_path / "stopped", **options)
     with pytest.raises(CheckpointError, match="--lr"):
-        run(drawn, tmp_path / "stopped", lr=0.1, resume=True)
-    run(drawn, tmp_path / "stopped", resume=True)
+        run(drawn, tmp_path / "stopped", lr=0.1, resume=True, **options)
+    run(drawn, tmp_path / "stopped", resume=True, **options)
     one, other = (keras_retrieval.load(tmp_path / name / "model.keras") for name in ("whole", "stopped"))
     for a, b in zip(one.weights, other.weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
