@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from export.index_contract.contract import NeighbourIndex
 from export.indexes.index import index
 from export.indexes.open_index import open_index
+from export.savedmodel import version
 from export.savedmodel.export_saved_model import export_saved_model
 from export.server.batching_parameters import BatchingParameters
 from pipelines.descriptors.extract import extract
@@ -47,7 +49,9 @@ def make_search_service(folder: Path) -> SearchService:
     shards, names, _ = read_descriptors(descriptors)
     index(descriptors, str(folder / "index"))
     model = folder / "models" / "small"
-    export_saved_model(str(network), model, size=SIZE, scales=SCALES)
+    with pytest.MonkeyPatch.context() as patch:  # without the requests that each server of it would run as it starts
+        patch.setattr(version, "write_warm_up", lambda *_: None)
+        export_saved_model(str(network), model, size=SIZE, scales=SCALES)
     return SearchService(network, photos, folder / "index", model, names, np.concatenate(shards))
 
 
