@@ -19,7 +19,7 @@ from ..networks.custom_layers import CustomLayers
 from ..networks.kinds import NETWORK
 from ..networks.precision import PRECISION, PRECISION_HELP, PRECISIONS
 from ..photos.edges import HELP as EDGES_HELP
-from ..photos.edges import check_edges, check_maps_of
+from ..photos.edges import check_edges
 from ..photos.grid_crops import CROPS_HELP, parse_levels
 from ..photos.intake_options import PHOTO_PLACE, IntakeOptions
 from ..photos.reader import MAX_PIXELS
@@ -175,7 +175,6 @@ class ExtractOptions(DescriptionOptions, RuntimeOption, EngineOptions, IntakeOpt
             raise ArgumentError("--local is for photos: leave --edges out")
         if address_of(self.output):
             check_outside(self.output, self.photos)  # at an address every file is taken for a photo
-        check_maps_of(self.photos, self.edges)
 
     def check_packages(self) -> None:
         """Checks that the packages of the runtime and of the format are installed.

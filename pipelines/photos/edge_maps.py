@@ -22,7 +22,7 @@ from ..files.durable import FolderError, atomic_path, check_outside, encoded_sta
 from ..files.machine import cores
 from ..files.remote import named, place_text
 from ..files.sharded_address import Sharded, sharded_folder
-from .edges import KIND, KINDS, MARGIN, check_edges, check_maps_of, edges_state, resolve_edges, unknown_kind
+from .edges import KIND, KINDS, MARGIN, check_edges, edges_state, resolve_edges, unknown_kind
 from .formats import PhotoFolderError
 from .intake import Intake
 from .intake_options import PHOTO_PLACE, IntakeOptions
@@ -67,14 +67,12 @@ class EdgeMapOptions(EngineOptions, IntakeOptions):
         """Checks the range of each option, that `edges` is not empty, and that the maps are not among the photos.
 
         Raises:
-            ArgumentError: an option is out of range, `edges` is empty, or it names a folder of maps of photos at an
-                address.
+            ArgumentError: an option is out of range, or `edges` is empty.
             FolderError: `output` is inside `photos`.
         """
         super().check()
         if not self.edges:
             raise unknown_kind(self.edges)
-        check_maps_of(self.photos, self.edges)
         check_outside(self.output, self.photos)
 
 

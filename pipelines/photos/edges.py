@@ -4,6 +4,7 @@ An edge map is a grey image, (H, W, 3) uint8, with the value 0 for no edge and 2
 is added on each side, so that a shape that fills its photo is surrounded by blank space, as in a sketch.
 """
 
+import json
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,13 +15,14 @@ from PIL import Image
 from keras_retrieval.errors import ArgumentError, missing_extra
 
 from ..command.kinds import Reads, refuse_address, require_package
-from ..files.durable import kind_of
-from ..files.remote import address_of
+from ..files.durable import MANIFEST, kind_of
+from ..files.remote import MissingFileError, address_of, named, remote_folder
 from ..files.remote_errors import shown
 from ..files.stored_path import normal
 from .formats import PhotoFolderError, photo_state
-from .intake import take_photos
+from .intake import is_named_as_photo, take_photos
 from .reader import Crop, PhotoError, photo_size, read_photo
+from .remote_photos import header_in, photo_in, photo_states
 from .sketches import BlankSketchError, grey_levels, sketch_map
 
 MARGIN = 30  # width of the margin on each side in pixels, as published
@@ -28,7 +30,7 @@ SKETCH = "sketch"
 KIND = "edge maps"  # the kind of folders that `edge-maps` wrote
 KINDS = (
     "sobel; canny or structured:MODEL.yml.gz (both need OpenCV); sketch, if the photos are line drawings; or "
-    "folder:MAPS to read your own maps, named as the photos, with bright edges on black."
+    "folder:MAPS to read your own maps, named as the photos, with bright edges on black, also at an address."
 )
 HELP = (
     f"Use edge maps of the photos, which networks such as vgg16_edgemac need: {KINDS} If not given, the photos "
@@ -44,11 +46,12 @@ def resolve_edges(kind: str) -> str:
             instead of edge maps.
 
     Returns:
-        The kind; a path in it is made absolute.
+        The kind; a path in it is made absolute, and an address is that of `address_of`.
 
     Raises:
         ArgumentError: the kind is unknown, or the model file of "structured:FILE" does not exist or cannot be read.
         PhotoFolderError: the folder of "folder:PATH" does not exist or contains no images.
+        RemoteError: the storage of maps at an address does not answer, or refuses.
         MissingExtraError: the kind needs OpenCV, which is not installed.
     """
     name, _, place = kind.partition(":")
@@ -59,10 +62,10 @@ def resolve_edges(kind: str) -> str:
         return kind
     if name not in ("structured", "folder") or not place:
         raise unknown_kind(kind)
-    place = str(Path(place).resolve())
+    place = address_of(place) or str(Path(place).resolve())
     for listed in (_maps, _margin):
         listed.cache_clear()  # the folder may have changed since it was listed
-    _structured_edges(place) if name == "structured" else take_photos(Path(place)).photos
+    _structured_edges(place) if name == "structured" else _maps(Path(place))
     return f"{name}:{place}"
 
 
@@ -70,7 +73,8 @@ def check_edges(label: str, value: Any) -> None:
     """The kind of the option `--edges`, which is checked without importing OpenCV or reading a folder.
 
     Raises:
-        ArgumentError: the kind is unknown, or the model file of "structured:FILE" does not exist.
+        ArgumentError: the kind is unknown, the model file of "structured:FILE" does not exist, or the address of
+            "folder:ADDRESS" contains a password or a query.
         PhotoFolderError: the folder of "folder:PATH" does not exist.
         MissingExtraError: the kind needs OpenCV, which is not installed.
     """
@@ -80,26 +84,17 @@ def check_edges(label: str, value: Any) -> None:
     if value != "canny" and (name not in ("structured", "folder") or not place):
         raise unknown_kind(value)
     if name == "folder":
-        Reads("folder", PhotoFolderError)(label, place)
+        Reads("folder", PhotoFolderError, addresses=True)(label, place)
+        if (address := address_of(place)) and shown(address) != address:
+            raise ArgumentError(
+                f"{label} folder:{shown(address)}: manifests would show the user name, password or query of the "
+                "address: leave them out, and configure the access"
+            )
         return
     require_package("cv2", "OpenCV", "edges")
     if name == "structured":
         refuse_address(check_edges, label, place)
         _require_model(place)
-
-
-def check_maps_of(photos: Path, kind: str) -> None:
-    """Checks that the user's edge maps are not of photos at an address, whose sizes `edge_map` would not find.
-
-    Args:
-        photos: the folder of the photos, or an address.
-        kind: the value of the option `--edges`.
-
-    Raises:
-        ArgumentError: they are.
-    """
-    if kind.startswith("folder:") and (address := address_of(photos)):
-        raise ArgumentError(f"--edges folder: needs photos on this machine, and PHOTOS is {shown(address)}")
 
 
 def unknown_kind(kind: str) -> ArgumentError:
@@ -123,12 +118,17 @@ def edges_state(kind: str) -> list[Any]:
         kind: a kind of edge maps that `resolve_edges` returned.
 
     Returns:
-        A list, serialisable as JSON: the kind, then [name, size in bytes, modification time in ns] of the model file or
-        of each of the user's edge maps.
+        A list, serialisable as JSON: the kind, then [name, size in bytes, modification time in ns or etag] of the model
+        file or of each of the user's edge maps.
     """
     name, _, place = kind.partition(":")
-    maps = _maps(Path(place)).values() if name == "folder" else ([""] if name == "structured" else [])
-    return [kind, *([map_, *photo_state(Path(place, map_))] for map_ in maps)]
+    if name == "structured":
+        return [kind, ["", *photo_state(Path(place))]]
+    if name != "folder":
+        return [kind]
+    maps = list(_maps(Path(place)).values())
+    states = photo_states(Path(place), maps)
+    return [kind, *([*one] for one in zip(maps, states.sizes, states.tags, strict=True))]
 
 
 def edge_map(kind: str, pixels: np.ndarray, folder: Path, name: str, crop: Crop | None = None) -> np.ndarray:
@@ -136,9 +136,9 @@ def edge_map(kind: str, pixels: np.ndarray, folder: Path, name: str, crop: Crop 
 
     Args:
         kind: "sobel", "canny", "structured:FILE" with the path of OpenCV's model, "folder:PATH" with the folder of the
-            user's edge maps, or "sketch" for a line drawing.
+            user's edge maps or its address, or "sketch" for a line drawing.
         pixels: the pixels of the photo or of its crop, already resized to the final size, (H, W, 3) uint8.
-        folder: the folder of the photos.
+        folder: the folder of the photos, or an address such as s3://BUCKET/FOLDER as a path.
         name: the name of the photo, relative to `folder`. With "folder:PATH", the photo's edge map must have the same
             relative path or the same file name, with any image extension.
         crop: the part of the photo that `pixels` contains, (left, top, right, bottom) in pixels of the photo before
@@ -158,7 +158,7 @@ def edge_map(kind: str, pixels: np.ndarray, folder: Path, name: str, crop: Crop 
         except BlankSketchError as error:
             raise PhotoError(name, str(error)) from error
     if method == "folder":
-        edges = _own_map(Path(place), folder / name, name, pixels.shape[1::-1], crop)
+        edges = _own_map(Path(place), folder, name, pixels.shape[1::-1], crop)
     elif method == "structured":
         edges = structured(pixels, place)
     else:
@@ -226,20 +226,20 @@ def _filtered(grey: np.ndarray, down: np.ndarray, right: np.ndarray) -> np.ndarr
     return grey
 
 
-def _own_map(maps: Path, photo: Path, name: str, size: tuple[int, ...], crop: Crop | None) -> np.ndarray:
+def _own_map(maps: Path, folder: Path, name: str, size: tuple[int, ...], crop: Crop | None) -> np.ndarray:
     names = _maps(maps)
     key = str(PurePosixPath(name).with_suffix(""))
     candidates = (key, normal(key), PurePosixPath(key).name, normal(PurePosixPath(key).name))
     found = next((names[one] for one in candidates if one in names), None)
     if found is None:
-        raise PhotoError(name, f"it has no edge map in {maps}")
+        raise PhotoError(name, f"it has no edge map in {named(maps)}")
     margin = _margin(maps)
     if crop is not None or margin:
-        (height, width), (high, wide) = photo_size(photo), photo_size(maps / found)
+        (height, width), (high, wide) = header_in(folder, name, photo_size), header_in(maps, found, photo_size)
         left, top, right, bottom = crop or (0, 0, width, height)
         across, down = (wide - 2 * margin) / width, (high - 2 * margin) / height
         crop = margin + left * across, margin + top * down, margin + right * across, margin + bottom * down
-    grey = Image.fromarray(grey_levels(read_photo(maps / found, crop=crop)))
+    grey = Image.fromarray(grey_levels(photo_in(maps, found, lambda source: read_photo(source, crop=crop))))
     return np.asarray(grey.resize((size[0], size[1]), Image.Resampling.BILINEAR)) / 255
 
 
@@ -249,14 +249,23 @@ def _maps(folder: Path) -> dict[str, str]:
 
     A path is a key as it is and in Unicode's normal form.
     """
-    keys = {str(PurePosixPath(name).with_suffix("")): name for name in take_photos(folder).photos}
+    names = take_photos(folder).photos
+    if remote_folder(folder):  # where every file counts as a photo until it is read, also those of `edge-maps`
+        names = [name for name in names if is_named_as_photo(name)]
+    keys = {str(PurePosixPath(name).with_suffix("")): name for name in names}
     return {normal(key): name for key, name in keys.items()} | keys
 
 
 @cache
 def _margin(folder: Path) -> int:
     """Returns the margin of the edge maps in a folder: MARGIN if the command `edge-maps` wrote them, else 0."""
-    return MARGIN if kind_of(folder) == KIND else 0
+    remote = remote_folder(folder)
+    if remote is None:
+        return MARGIN if kind_of(folder) == KIND else 0
+    try:
+        return MARGIN if json.loads(remote.read(MANIFEST))["kind"] == KIND else 0
+    except (MissingFileError, ValueError, TypeError, KeyError):
+        return 0
 
 
 @cache

@@ -26,7 +26,7 @@ from ..networks.kinds import KERAS_NETWORK
 from ..networks.precision import PRECISION, PRECISIONS, TRAINING_PRECISION_HELP
 from ..photos.augmentation import Augmentation
 from ..photos.edges import HELP as EDGES_HELP
-from ..photos.edges import check_edges, check_maps_of, edges_state
+from ..photos.edges import check_edges, edges_state
 from ..photos.intake_options import ACCEPT_TRUNCATED_HELP, PHOTO_FOLDER
 from ..photos.object_options import ObjectOptions
 from ..training_tuples.options import MISSING
@@ -493,7 +493,6 @@ class TrainOptions(EngineOption, CustomLayers, ObjectOptions):
             raise ArgumentError("--best score needs a collection to score on: give --dataset and --dataset-photos")
         if self.binarize and not self.edges:
             raise ArgumentError("--binarize needs edge maps: give --edges")
-        check_maps_of(self.photos, self.edges)
         if (address := address_of(self.photos)) and self.tuples.suffix != ".npz":
             raise ArgumentError(
                 f"--photos {shown(address)} needs a file of tuples, which the step tuples makes: {self.tuples} is none"

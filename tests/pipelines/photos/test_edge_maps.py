@@ -167,5 +167,3 @@ def test_maps_are_not_written_among_the_photos_of_an_address(monkeypatch):
         for place in ("faulty://bucket/photos/maps", "faulty://bucket/photos"):
             with pytest.raises(FolderError, match="is inside faulty://bucket/photos, and its files would be taken"):
                 edge_maps("faulty://bucket/photos", place)
-        with pytest.raises(ArgumentError, match="--edges folder: needs photos on this machine"):
-            edge_maps("faulty://bucket/photos", "faulty://bucket/maps", edges=f"folder:{Path(__file__).parent}")

@@ -2,18 +2,22 @@
 
 import sys
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from keras_retrieval.errors import ArgumentError
 from pipelines.photos.cache import build_cache
 from pipelines.photos.edge_maps import edge_maps
-from pipelines.photos.edges import MARGIN, edge_map, edges_state, resolve_edges, sobel, structured
+from pipelines.photos.edges import MARGIN, check_edges, edge_map, edges_state, resolve_edges, sobel, structured
+from pipelines.photos.formats import PhotoFolderError
 from pipelines.photos.intake import list_photos
 from pipelines.photos.reader import PhotoError
 from pipelines.photos.reading import Reading
 from pipelines.photos.sketches import grey_levels
+from tests.helpers.faulty_storage import faulty_storage, upload
 from tests.helpers.small import draw, draw_folder
 
 
@@ -174,6 +178,36 @@ def test_maps_that_were_written_are_those_of_the_photos(tmp_path):
     for name in list_photos(tmp_path / "photos"):
         own, found = (Reading(tmp_path / "photos", 40, edges=edges).read(name) for edges in (kind, "sobel"))
         np.testing.assert_array_equal(own, found)
+
+
+def test_maps_at_an_address_are_those_of_a_folder(tmp_path, monkeypatch):
+    names = [*draw_folder(tmp_path / "photos", 2), "names.png"]
+    draw(tmp_path / "photos" / "names.png", 60, 80, seed=9)
+    edge_maps(tmp_path / "photos", tmp_path / "maps", size=40)
+    here = resolve_edges(f"folder:{tmp_path / 'maps'}")
+    with faulty_storage(monkeypatch) as faults:
+        upload(tmp_path / "photos", "bucket/photos")
+        upload(tmp_path / "maps", "bucket/maps")
+        faults.every, faults.outage = 5, (0.0, 60.0)
+        check_edges("--edges", "folder:faulty://bucket/maps")
+        there = resolve_edges("folder:faulty://bucket/maps/")
+        assert there == "folder:faulty://bucket/maps"
+        photos = Path("faulty://bucket/photos")
+        for name in names:
+            for crop in (None, (3, 5, 30, 40)):
+                expected = Reading(tmp_path / "photos", 40, edges=here).read(name, crop)
+                np.testing.assert_array_equal(Reading(photos, 40, edges=there).read(name, crop), expected)
+        with pytest.raises(PhotoError, match="it has no edge map in faulty://bucket/maps"):
+            edge_map(there, np.zeros((9, 9, 3), np.uint8), photos, "other.png")
+        before = edges_state(there)
+        assert before == edges_state(there)
+        assert len(before) == 4
+        upload(tmp_path / "maps", "bucket/maps")
+        assert before != edges_state(there)
+        with pytest.raises(PhotoFolderError, match="faulty://bucket/none does not exist"):
+            resolve_edges("folder:faulty://bucket/none")
+    with pytest.raises(ArgumentError, match="folder:https://host/maps: manifests would show the user name"):
+        check_edges("--edges", "folder:https://me:secret@host/maps")
 
 
 def test_other_maps_are_told_from_the_same(tmp_path):
