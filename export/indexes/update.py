@@ -12,6 +12,7 @@ from keras_retrieval.pipelines.command.kinds import Reads
 from keras_retrieval.pipelines.command.options import Argument, Option, takes
 from keras_retrieval.pipelines.descriptors.folder import described_folder
 from keras_retrieval.pipelines.engines.options import EngineOptions
+from keras_retrieval.pipelines.engines.work import LOCAL
 from keras_retrieval.pipelines.files.name_join import some_of
 from keras_retrieval.pipelines.files.progress import progress
 from keras_retrieval.pipelines.files.remote import named
@@ -162,7 +163,7 @@ def update(options: UpdateOptions) -> int:
         opened = open_index(options.index)
         described = None if options.photos is None else _describe(opened, options, options.photos)
         try:
-            _change(opened, options if described is None else replace(options, add=described, photos=None), done)
+            _change(opened, options if described is None else _adding(options, described), done)
         except DiskSpaceError as error:
             raise DiskSpaceError(f"{error}; {done.kept}") from error
         done.complete = True
@@ -173,6 +174,11 @@ def update(options: UpdateOptions) -> int:
         opened.close()
         print(f"{options.index}: {count:,} photos{rows}")
     return count
+
+
+def _adding(options: UpdateOptions, described: Path) -> UpdateOptions:
+    """The options for photos that have been described: without those that say how they are described."""
+    return replace(options, add=described, photos=None, model=None, engine=LOCAL, workers=0)
 
 
 @dataclass

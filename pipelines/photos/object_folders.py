@@ -31,6 +31,7 @@ from pathlib import Path, PurePosixPath
 
 from keras_retrieval.errors import printable
 
+from ..files.remote import named
 from .formats import PhotoFolderError
 
 AUTO = "auto"
@@ -91,6 +92,7 @@ def find_objects(
             object; or each object has one photo, although pairs are needed.
     """
     tree = _Tree(names)
+    place = named(place) if isinstance(place, Path) else place
     if not tree.folders:
         raise ObjectFoldersError(
             f"{place} has no sub-folders with photos, so that it is unknown which photos show one object: put the "
@@ -105,7 +107,7 @@ def find_objects(
         objection = f"each of the {len(photos):,} objects has one photo only, so that no two photos show the same"
     if objection is not None:
         raise ObjectFoldersError(f"{place}: {objection}{tree.choices(pairs)}")
-    return Objects(photos, tree.outside, rule, f"{printable(str(place))}: {_account(photos, tree, rule)}")
+    return Objects(photos, tree.outside, rule, f"{printable(place)}: {_account(photos, tree, rule)}")
 
 
 def splits(names: Iterable[str]) -> dict[str, str]:

@@ -21,6 +21,7 @@ import numpy as np
 from keras_retrieval.errors import RetrievalError
 
 from ..files.number_text import NumberError, NumberReader
+from ..files.remote import named
 
 log = logging.getLogger("keras_retrieval")
 
@@ -141,7 +142,7 @@ def positions_in_names(paths: Sequence[str], folder: Path) -> list[Position]:
 def _position_in_name(path: str, folder: Path) -> Position:
     *fields, _ = PurePosixPath(path).name.split("@")  # the last is the suffix
     fields += [""] * (_PANORAMA + 1 - len(fields))
-    where, panorama = str(folder / path), fields[_PANORAMA]
+    where, panorama = f"{named(folder)}/{path}", fields[_PANORAMA]
     stated: tuple[float, float] | None
     try:
         stated = _SMALL.read(fields[_LATITUDE]), _SMALL.read(fields[_LONGITUDE])

@@ -13,7 +13,7 @@ from keras_retrieval.ranking.diffusion import Graph, mutual_graph
 from ..descriptors.folder import KIND, VERSION, read_descriptors
 from ..files.durable import read_manifest
 from ..files.progress import progress
-from ..files.remote import is_folder
+from ..files.remote import is_folder, named
 from .copies import CopyGroups, no_copies
 from .data import Tuples, TuplesError
 from .options import TuplesOptions
@@ -54,9 +54,9 @@ def from_descriptors(options: TuplesOptions, copies: CopyGroups = no_copies) -> 
     complete = (alike[:, 0] >= 0) & ((unlike >= 0).sum(axis=1) >= least)
     if not complete.any():
         raise TuplesError(
-            f"of {len(anchors)} anchors among the {len(names)} photos of {options.source}, not one has a positive and "
-            f"{least} negatives: lower --alike {options.alike} below the number of photos of an object, and raise "
-            f"--unlike {options.unlike} above it"
+            f"of {len(anchors)} anchors among the {len(names)} photos of {named(options.source)}, not one has a "
+            f"positive and {least} negatives: lower --alike {options.alike} below the number of photos of an object, "
+            f"and raise --unlike {options.unlike} above it"
         )
     return _tuples(names, anchors[complete], alike[complete, : options.positives], unlike[complete])
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..descriptors.folder import read_descriptors
 from ..files.progress import progress
+from ..files.remote import named
 from ..sfm.clusters import merge_models
 from ..sfm.colmap import photo_name
 from ..sfm.descriptors import read_stored
@@ -106,7 +107,11 @@ def from_other_models(
     if not views:
         raise TuplesError(
             f"{source}: no photo is in its models: the first is {folders[0]}; give models with registered images"
-            + (f", and their photos by --photos, which is now {options.photos}" if names.unknown else "")
+            + (
+                f", and their photos by --photos, which is now {options.photos and named(options.photos)}"
+                if names.unknown
+                else ""
+            )
         )
     if options.rule != "m1" and not any(map(_has_points, views)):
         raise TuplesError(f"{folders[0]}{_POINTLESS.format(rule=options.rule)}")

@@ -67,8 +67,8 @@ def _by_split(images: list[str], folder: Path) -> tuple[list[str], np.ndarray | 
     aside = {name for name, one in split.items() if one.lower().startswith(("val", "dev"))}
     kept = [name for name in images if name in training or name in aside]
     log.info(
-        f"{folder}: of the folders of splits, {len(training):,} photos to train on, {len(aside):,} set aside for "
-        f"validation, and {len(images) - len(kept):,} of a test left out"
+        f"{named(folder)}: of the folders of splits, {len(training):,} photos to train on, {len(aside):,} set aside "
+        f"for validation, and {len(images) - len(kept):,} of a test left out"
     )
     return kept, np.array([name in aside for name in kept], bool) if aside else None
 

@@ -14,6 +14,7 @@ from keras_retrieval.pipelines.files.space import DiskSpaceError
 from export.folder_index.folder_index import FolderIndex
 from export.index_contract.contract import Filter, parse_where
 from export.index_contract.errors import ColumnTableError, IndexFileNotFoundError
+from export.indexes import described_alike
 from export.indexes import update as module
 from export.indexes.index import index
 from export.indexes.open_index import open_index
@@ -262,7 +263,16 @@ def test_photos_are_described_as_those_of_the_index(tmp_path, capsys, monkeypatc
         upload(tmp_path / "more", "bucket/more")
         faults.every, faults.outage = 5, (0.0, 60.0)
         assert update(".", delete=["4.png", "5.png"]) == 4
-        assert update(".", photos="faulty://bucket/more", runtime="tensorflow") == 6
+        describe, asked = described_alike.describe_alike, []
+
+        def here(*arguments, engine, workers, **options):
+            asked.append((arguments[4], engine, workers))
+            return describe(*arguments, **options)
+
+        monkeypatch.setattr(described_alike, "describe_alike", here)
+        options = {"model": network, "engine": "dask", "workers": 2, "runtime": "tensorflow"}
+        assert update(".", photos="faulty://bucket/more", **options) == 6
+        assert asked == [(network, "dask", 2)]
     np.testing.assert_array_equal(open_index(folder).crops(["4.png", "5.png"])[0], rows)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "index",

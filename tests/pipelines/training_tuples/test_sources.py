@@ -84,7 +84,8 @@ def test_a_folder_for_each_object(tmp_path):
         make_tuples(make_photos(tmp_path / "flat", ["a.jpg", "b.jpg"]), tmp_path / "tuples.npz")
 
 
-def test_photos_at_an_address_make_the_tuples_of_a_local_folder(tmp_path, monkeypatch):
+def test_photos_at_an_address_make_the_tuples_of_a_local_folder(tmp_path, monkeypatch, caplog, capsys):
+    caplog.set_level("INFO")
     monkeypatch.setenv("KERAS_RETRIEVAL_CACHE", str(tmp_path / "cache"))
     names = [f"{scene}/{number}.jpg" for scene in "abcd" for number in range(3)]
     photos, place = make_photos(tmp_path / "photos", names), Path("faulty://bucket/photos")
@@ -100,6 +101,8 @@ def test_photos_at_an_address_make_the_tuples_of_a_local_folder(tmp_path, monkey
         there += [make_tuples(tmp_path / "pairs.csv", tmp_path / "4.npz", photos=place, **options)]
         with pytest.raises(PhotoFolderError, match="faulty://bucket/nothing does not exist"):
             make_tuples("faulty://bucket/nothing", tmp_path / "5.npz")
+    assert "faulty://bucket/photos: 4 objects" in caplog.text
+    assert "faulty:/b" not in caplog.text + capsys.readouterr().out
     for one, other in zip(map(load, local), map(load, there), strict=True):
         assert one.keys() == other.keys()
         assert all(np.array_equal(one[field], other[field]) for field in one.keys() - {"about"})
