@@ -1,18 +1,24 @@
 """Makes HTML pages that show rankings: metrics and charts first, then each query with the photos found for it."""
 
+import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal
 
-from ..files.remote import RemoteError
+from ..files.remote import RemoteError, address_of
 from ..photos.formats import Source
 from ..photos.reader import MAX_PIXELS, Crop, PhotoError, photo_size, read_photo
 from ..photos.remote_photos import photo_of
 from .charts import Chart
 from .render import data_url, render
 
+log = logging.getLogger("keras_retrieval")
+
 SIDE = 150  # pixels of a thumbnail's longer side
+_FETCHED_AT_ONCE = 8  # photos at addresses
 LEGEND = "✓ green: right · ✗ red: wrong · ○ grey: junk, not counted"
 
 Mark = Literal["right", "wrong", "junk", ""]
@@ -133,15 +139,39 @@ def _photos(pictures: Sequence[Picture], side: int) -> dict[Picture, dict[str, A
     The values are the CSS class "css", the name, the thumbnail's "url" ("" if the photo cannot be read), and "whole",
     which is true if the photo must not be cut off.
     """
+    distinct = list(dict.fromkeys(pictures))
     return {
         picture: {
             "css": f"p{number}",
             "name": picture.name or picture.path.name,
-            "url": _thumbnail(picture, side),
+            "url": url,
             "whole": picture.box is not None,
         }
-        for number, picture in enumerate(dict.fromkeys(pictures))
+        for number, (picture, url) in enumerate(zip(distinct, _urls(distinct, side), strict=True))
     }
+
+
+def _urls(pictures: Sequence[Picture], side: int) -> list[str]:
+    """The thumbnails as data URLs, "" for photos that cannot be read.
+
+    Once a storage has not answered for minutes, the page has no more photos at addresses.
+    """
+    silent = Event()
+
+    def url(picture: Picture) -> str:
+        if silent.is_set() and address_of(picture.path):
+            return ""
+        try:
+            return _thumbnail(picture, side)
+        except RemoteError as error:
+            if not silent.is_set():
+                log.warning(f"the page lacks photos: {error}")
+            silent.set()
+            return ""
+
+    there = any(address_of(picture.path) for picture in pictures)
+    with ThreadPoolExecutor(_FETCHED_AT_ONCE if there else 1) as pool:
+        return list(pool.map(url, pictures))
 
 
 def _thumbnail(picture: Picture, side: int) -> str:
@@ -158,7 +188,7 @@ def _thumbnail(picture: Picture, side: int) -> str:
 
     try:
         return data_url(photo_of(picture.path, drawn))
-    except (PhotoError, RemoteError, OSError):
+    except (PhotoError, OSError):
         return ""
 
 

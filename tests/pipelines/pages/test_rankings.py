@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.files import remote as remote_files
+from pipelines.files.remote import RemoteFolder
 from pipelines.pages.charts import over_epochs
 from pipelines.pages.rankings import Case, Hit, Picture, page, percent
 from tests.helpers.faulty_storage import faulty_storage, upload
@@ -118,7 +120,7 @@ def test_a_picture_that_cannot_be_read_is_an_empty_place(tmp_path):
     assert len(thumbnails(text)) == 1
 
 
-def test_pictures_at_an_address_are_those_of_a_folder(tmp_path, monkeypatch):
+def test_pictures_at_an_address_are_those_of_a_folder(tmp_path, monkeypatch, caplog):
     pytest.importorskip("fsspec")
     here = photo(tmp_path, "a b#%?é")
     here = replace(here, box=(1, 1, 8, 8))
@@ -129,8 +131,14 @@ def test_pictures_at_an_address_are_those_of_a_folder(tmp_path, monkeypatch):
             here, replace(here, path=there[0]), replace(here, path=there[1])))  # fmt: skip
         assert thumbnails(local) == thumbnails(remote) != {}
         assert thumbnails(gone) == {}
-        faults.outage = 0.0, 1e9
-        assert thumbnails(page("x", "x", [], cases=[Case(replace(here, path=there[0]), "", [])])) == {}
+        RemoteFolder("faulty://bucket").write("list.txt", f"photos/{here.path.name}".encode())
+        listed = replace(here, path=Path("faulty://bucket/list.txt/photos") / here.path.name)
+        assert thumbnails(page("x", "x", [], cases=[Case(listed, "", [])])) == thumbnails(local)
+        faults.outage, began = (0.0, 1e9), faults.clock.now
+        hits = [Hit(replace(here, path=there[0], box=(1, 1, 8, side))) for side in range(2, 40)]
+        assert thumbnails(page("x", "x", [], cases=[Case(here, "", hits)])) == thumbnails(local)
+        assert faults.clock.now - began < 2 * remote_files.PATIENCE
+        assert caplog.text.count("the page lacks photos: faulty://bucket/photos/") == 1
 
 
 def test_a_page_of_nothing_is_a_page():
