@@ -21,6 +21,7 @@ from ..files.durable import FileStates, atomic_path, read_json, sha256_of, write
 from ..files.machine import cores
 from ..files.progress import progress
 from ..files.remote import MissingFileError, named, remote_folder
+from ..files.space import require_space
 from ..photos.formats import TRUNCATED, Source, open_photo, system_reason
 from ..photos.reader import MAX_PIXELS, PhotoError, is_upright, read_photo
 from ..photos.remote_photos import photo_in, photo_states
@@ -64,6 +65,7 @@ def prepare(
 
     Raises:
         ReconstructionError: a photo has changed since it was prepared.
+        DiskSpaceError: the photos at an address do not fit on the disk, before the first is fetched; or it is full.
         RemoteError: the storage of an address does not answer, or refuses; the photos until then are prepared.
     """
     path = work / NOTES
@@ -73,7 +75,10 @@ def prepare(
     found = photo_states(photos, names) if states is None else states
     state: dict[str, State] = dict(zip(names, zip(found.sizes, found.tags, strict=True), strict=True))
     todo = [name for name in names if not _is_prepared(photos, name, state[name], notes.get(name), work)]
-    workers = max(cores(), _FETCHED_AT_ONCE) if remote_folder(photos) else cores()
+    workers = cores()
+    if remote_folder(photos):
+        workers = max(workers, _FETCHED_AT_ONCE)
+        require_space(work, sum(state[name][0] or 0 for name in todo))
     with ThreadPoolExecutor(workers) as pool, progress("photos", len(todo)) as advance:
         for batch in batches(todo, PHOTOS_AT_ONCE):
             made = pool.map(

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 from pipelines.files.remote import RemoteError
+from pipelines.files.space import DiskSpaceError
 from pipelines.photos.reader import read_photo
 from pipelines.sfm.colmap import colmap_name
 from pipelines.sfm.photos import NOTES, prepare
@@ -143,6 +145,12 @@ def test_photos_at_an_address_become_the_images_of_a_local_folder(odd_photos, tm
         faults.outage = (0.0, 1e9)
         with pytest.raises(RemoteError, match="no answer"):
             prepare(place, names, work)
+        faults.outage, usage = (0.0, 0.0), shutil.disk_usage(tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=20_000))
+            with pytest.raises(DiskSpaceError, match=r"work needs .* and .* are free"):
+                prepare(place, names, work)
+        assert not (work / "images").exists()
         faults.every, faults.outage = 5, (0.0, faults.clock.now + 60)
         assert prepare(place, [*names, "gone.jpg"], work).keys() == {"half.jpg", "gone.jpg"}
         for name in names[:2] + names[3:]:
