@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from keras_retrieval.pipelines.command.kinds import Reads
@@ -178,7 +178,8 @@ def update(options: UpdateOptions) -> int:
 
 def _adding(options: UpdateOptions, described: Path) -> UpdateOptions:
     """The options for photos that have been described: without those that say how they are described."""
-    return replace(options, add=described, photos=None, model=None, engine=LOCAL, workers=0)
+    here: dict[str, Any] = {"engine": LOCAL, "workers": 0}
+    return replace(options, add=described, photos=None, model=None, **here)
 
 
 @dataclass

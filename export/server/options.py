@@ -10,6 +10,7 @@ from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_packa
 from keras_retrieval.pipelines.command.options import Argument, Option
 from keras_retrieval.pipelines.descriptors.folder import described_folder
 from keras_retrieval.pipelines.files.durable import FolderError
+from keras_retrieval.pipelines.files.remote_errors import shown
 from keras_retrieval.pipelines.local_features.matchers import MATCHER_HELP, MUTUAL, check_matcher
 
 from keras_retrieval.errors import ArgumentError
@@ -183,6 +184,11 @@ class ServeOptions(AccessOptions):
             raise ArgumentError("--photos is the folder of --index's photos: give both")
         if self.verify and self.index is None:
             raise ArgumentError("--verify verifies the photos of --index: give both")
+        if self.verify and self.local is None and self.index is not None and (there := remote_index(self.index)):
+            raise ArgumentError(
+                f"--verify needs --local with --index {shown(there)}: the local features of an index at an address are "
+                "not copied; name the folder of descriptors that has them, or its address"
+            )
         if self.local is not None and not self.verify:
             raise ArgumentError("--local is for --verify: give --verify 100, or leave --local out")
         for label, value in {"min-probability": self.min_probability, "calibration": self.calibration}.items():
