@@ -10,9 +10,13 @@ All losses run on every Keras backend and compute in float32. There are these gr
 - The multi-similarity loss (`multi_similarity`) and its memory of earlier batches are losses on labels, too, and can
   leave pairs of labels out.
 - Losses on classes (`on_classes`) have trainable class centres. y_true contains the class of each photo.
+- The InfoNCE loss (`info_nce`), a softmax of each positive against the negatives of the batch, is one, too.
+- The penalty `KeptDescriptors` keeps what a network gave before training.
 - The loss on boxes (`on_boxes`) trains region proposals.
 """
 
+from .info_nce import InfoNCELoss as InfoNCELoss
+from .kept_descriptors import KeptDescriptors as KeptDescriptors
 from .multi_similarity import CrossBatchMemory as CrossBatchMemory
 from .multi_similarity import MultiSimilarityLoss as MultiSimilarityLoss
 from .on_boxes import ProposalLoss as ProposalLoss

@@ -3,6 +3,7 @@
 A training tuple is a query, a positive and some negatives.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -30,6 +31,9 @@ class TupleModel(keras.Model):
             of torch's Adam adds to the gradient. Keras' own `weight_decay` is different, because it bypasses the
             moments of Adam.
         exact: whether descriptors are those of the photos without padding, to 1e-5, see `PaddedNetwork`.
+        kept: a penalty that is added to the training loss, such as `losses.KeptDescriptors`, as a function of the row
+            numbers of the photos and of their descriptors; None for none. The inputs must then contain "rows" (B, M).
+            It needs one device.
 
     Input shape:
         A dict for B tuples of M photos. "photos" (B, M, S, S, 3) are RGB in 0..255, each photo in the upper left corner
@@ -52,13 +56,21 @@ class TupleModel(keras.Model):
         >>> history = model.fit({"photos": photos, "sizes": sizes}, objects, batch_size=1, verbose=0)
     """
 
-    def __init__(self, network: keras.Model, l2: float = 1e-6, exact: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        network: keras.Model,
+        l2: float = 1e-6,
+        exact: bool = False,
+        kept: Callable[[Any, Any], Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if l2 < 0:
             raise ArgumentError(f"l2 must be at least 0, got {l2}")
         self.network = network
         self.padded = PaddedNetwork(network, exact)
         self.l2 = l2
+        self.kept = kept
         self.loss_layer: Any = None
         self.built = True  # all weights belong to the network, or to the loss
 
@@ -86,7 +98,11 @@ class TupleModel(keras.Model):
             return held_out(y, y_pred, sample_weight)
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         # The penalty is divided by the number of replicas of a distribution strategy, because gradients are summed.
-        return loss + self._aggregate_additional_loss(self.penalty()) if training else loss
+        if not training:
+            return loss
+        if self.kept is not None:
+            loss = loss + self.kept(x["rows"], y_pred)
+        return loss + self._aggregate_additional_loss(self.penalty())
 
     def penalty(self) -> Any:
         """Computes the L2 penalty, a scalar: l2 / 2 * sum w^2 over the trainable weights w that are not `undecayed`."""

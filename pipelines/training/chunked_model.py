@@ -36,6 +36,7 @@ class ChunkedTupleModel(TupleModel):
         network: a network from `keras_retrieval.build`.
         l2: factor of the L2 penalty on the weights, see TupleModel.
         chunk: maximum number of photos that pass through the network at once; None for all photos of a step.
+        kept: a penalty that is added to the training loss, see TupleModel; None for none.
         keep_descriptors: whether to keep the row numbers and descriptors of the photos of the last training step, which
             `last_step` returns. The inputs must then contain "rows".
 
@@ -64,9 +65,10 @@ class ChunkedTupleModel(TupleModel):
         l2: float = 1e-6,
         chunk: int | None = None,
         keep_descriptors: bool = False,
+        kept: Callable[[Any, Any], Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(network, l2, **kwargs)
+        super().__init__(network, l2, kept=kept, **kwargs)
         if chunk is not None and chunk < 1:
             raise ArgumentError(f"chunk must be at least 1, got {chunk}")
         self.chunk = chunk

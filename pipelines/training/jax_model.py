@@ -31,6 +31,7 @@ class JaxModel(TrainingLoop):
         self._weights = list(model.trainable_variables), list(model.non_trainable_variables)
         self._slots = list(model.optimizer.variables)
         self._chunk = chunk
+        self._inputs = ("photos", "sizes") if model.kept is None else ("photos", "sizes", "rows")
         self._everywhere = self._by_tuple = None
         if devices.mesh is not None:
             spec = jax.sharding.PartitionSpec
@@ -45,7 +46,7 @@ class JaxModel(TrainingLoop):
 
         ((inputs, objects),) = parts
         state = [[variable.value for variable in part] for part in (*self._weights, self._slots)]
-        photos = {name: inputs[name] for name in ("photos", "sizes")}
+        photos = {name: inputs[name] for name in self._inputs}
         if self._everywhere is not None:
             state = jax.device_put(state, self._everywhere)
             photos, objects = jax.device_put((photos, objects), self._by_tuple)
@@ -59,7 +60,7 @@ class JaxModel(TrainingLoop):
         from ..descriptors.describer import on_one_device
 
         weights = [[on_one_device(variable.value) for variable in part] for part in self._weights]
-        return self._test(*weights, {name: inputs[name] for name in ("photos", "sizes")}, objects)
+        return self._test(*weights, {name: inputs[name] for name in self._inputs}, objects)
 
     def _trained(self, trainable: Any, others: Any, slots: Any, inputs: Any, objects: Any) -> Any:
         """Computes a training step: the loss, the descriptors, and the new values of all variables."""

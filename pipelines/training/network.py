@@ -194,7 +194,14 @@ def layers_of_trunk(network: Any) -> list[Any]:
     return [layer for layer in trunk.layers if layer.weights] if trunk is not None else []
 
 
-def compiled(network: Any, options: TrainOptions, steps: int, classes: int = 0, devices: Devices = ONE_DEVICE) -> Any:
+def compiled(
+    network: Any,
+    options: TrainOptions,
+    steps: int,
+    classes: int = 0,
+    devices: Devices = ONE_DEVICE,
+    kept: Any = None,
+) -> Any:
     """Wraps a network in a model that trains on tuples, compiled with the loss and the published optimizer.
 
     Args:
@@ -203,6 +210,7 @@ def compiled(network: Any, options: TrainOptions, steps: int, classes: int = 0, 
         steps: number of steps in an epoch.
         classes: number of classes, for the losses on classes.
         devices: the devices on which the network is trained; it was made in their scope.
+        kept: the penalty of `--keep`; None for none.
 
     Returns:
         A compiled TupleModel. It is a ChunkedTupleModel if photos keep their exact sizes, if they pass through the
@@ -210,26 +218,33 @@ def compiled(network: Any, options: TrainOptions, steps: int, classes: int = 0, 
         `ReplicatedModel` of a ChunkedTupleModel, and on JAX a `JaxModel` of a TupleModel.
     """
     if on_jax():
-        return _on_jax(network, options, steps, classes, devices)
+        return _on_jax(network, options, steps, classes, devices, kept)
     if devices.strategy is None:
-        return _compiled(network, options, steps, classes)
+        return _compiled(network, options, steps, classes, kept=kept)
     from .replicas import ReplicatedModel
 
     with devices.scope():
         return ReplicatedModel(_compiled(network, options, steps, classes, replicated=True), devices)
 
 
-def _on_jax(network: Any, options: TrainOptions, steps: int, classes: int, devices: Devices) -> Any:
+def _on_jax(network: Any, options: TrainOptions, steps: int, classes: int, devices: Devices, kept: Any) -> Any:
     from keras_retrieval.networks.tuple_model import TupleModel
 
     from .jax_model import JaxModel
 
-    model = TupleModel(network, _penalty(options), exact=not options.padded)
+    model = TupleModel(network, _penalty(options), exact=not options.padded, kept=kept)
     _compile(model, network, options, steps, classes)
     return JaxModel(model, devices, options.chunk)
 
 
-def _compiled(network: Any, options: TrainOptions, steps: int, classes: int, replicated: bool = False) -> Any:
+def _compiled(
+    network: Any,
+    options: TrainOptions,
+    steps: int,
+    classes: int,
+    replicated: bool = False,
+    kept: Any = None,
+) -> Any:
     from keras_retrieval.networks.tuple_model import TupleModel
 
     from .chunked_model import ChunkedTupleModel
@@ -237,10 +252,10 @@ def _compiled(network: Any, options: TrainOptions, steps: int, classes: int, rep
     plain = options.padded and options.chunk is None and not options.refresh and not replicated
     penalty = _penalty(options)
     if plain:
-        model = TupleModel(network, penalty)
+        model = TupleModel(network, penalty, kept=kept)
     else:
         keep = options.refresh > 0 and not replicated
-        model = ChunkedTupleModel(network, penalty, options.chunk, keep_descriptors=keep)
+        model = ChunkedTupleModel(network, penalty, options.chunk, keep_descriptors=keep, kept=kept)
     _compile(model, network, options, steps, classes)
     return model
 
@@ -344,6 +359,8 @@ def loss_of(options: TrainOptions, network: Any, classes: int = 0) -> Any:
     if options.loss == "multi-similarity":
         loss = losses.MultiSimilarityLoss() if margin is None else losses.MultiSimilarityLoss(epsilon=margin)
         return losses.CrossBatchMemory(options.memory, dimensions, loss) if options.memory else loss
+    if options.loss == "info-nce":
+        return losses.InfoNCELoss() if options.temperature is None else losses.InfoNCELoss(options.temperature)
     losses_by_name = {
         "contrastive": losses.ContrastiveLoss,
         "triplet": losses.TripletLoss,

@@ -30,6 +30,7 @@ from .initialization import initialize, layers_to_initialize
 from .mining_callback import mining_callback
 from .mining_options import MiningOptions
 from .network import check_backend, compiled, network_to_train, on_jax
+from .photo_descriptors import PhotoDescriptors
 from .samples import COUNT, mine_samples, sample_draw, strips
 from .stream import TupleStream
 from .train_options import TrainOptions
@@ -142,8 +143,9 @@ def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint, devic
 
     if not checkpoint.started:
         _initialize(options, network, tuples, photos, workers)
+    kept = _kept(options, network, tuples, reading) if options.keep else None
     classes = draw.classes if isinstance(draw, ClassDraw) else 0
-    model, describe = compiled(network, options, draw.steps, classes, devices), describer(network)
+    model, describe = compiled(network, options, draw.steps, classes, devices, kept), describer(network)
     # Otherwise the shapes of batches on JAX would depend on what was described before, also in a resumed run.
     add_to_buckets(describe, {photos.shape(name) for name in photos.names})
     if checkpoint.started:
@@ -277,6 +279,23 @@ def _initialize(options: TrainOptions, network: Any, tuples: Tuples, photos: Pho
     initialize(network, photos, names, version, options.seed)
     save_model(network, path)
     workers.wait()
+
+
+def _kept(options: TrainOptions, network: Any, tuples: Tuples, reading: Reading) -> Any:
+    """Describes the training photos by the network before training, for the penalty of --keep."""
+    from keras_retrieval.losses.kept_descriptors import KeptDescriptors
+
+    if (path := options.output / INITIAL).is_file():  # of a run that is resumed
+        network.set_weights(load_model(path).get_weights())
+    rows = np.flatnonzero(~validation_mask(tuples))
+    source = replace(reading, size=options.keep_size or options.size)
+    found = PhotoDescriptors(source, tuples.images)
+    found.describe(describer(network), rows)
+    before = np.zeros((len(tuples.images), network.output_shape[-1]), np.float32)
+    rows = rows[found.has(rows)]
+    before[rows] = found.of(rows)
+    log.info("keep: %s photos described before training, at %d px", f"{len(rows):,}", source.size)
+    return KeptDescriptors(before, options.keep)
 
 
 def _validation_mining(tuples: Tuples, photos: PhotoSource, training: MiningOptions) -> MiningOptions | None:

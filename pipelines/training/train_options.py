@@ -39,7 +39,8 @@ from .recipe import GIVEN_BY_RECIPE, MARGIN, MARGINS, RecipeOption, published_ma
 from .workers import worker_place
 
 ON_CLASSES = ("cosface", "arcface")
-ON_LABELS = ("batch-hard", "semi-hard", "average-precision", "multi-similarity")
+ON_LABELS = ("batch-hard", "semi-hard", "average-precision", "multi-similarity", "info-nce")
+_WITHOUT_MARGIN = ("average-precision", "info-nce")
 LOSSES = ("contrastive", "triplet", "ranking", *ON_LABELS, *ON_CLASSES)
 _OF_TUPLES = {"refresh": 0, "remember": False, "sample": 0}
 _OF_EACH_WORKER = {
@@ -171,7 +172,7 @@ class TrainOptions(EngineOption, CustomLayers, ObjectOptions):
     loss: Annotated[
         str,
         RecipeOption(
-            "Loss: of tuples; of all photos of a step by the object that they show (batch-hard to multi-similarity); "
+            "Loss: of tuples; of all photos of a step by the object that they show (batch-hard to info-nce); "
             "or of classes with trainable centres (cosface, arcface), which need --batch-classes.",
             choices=LOSSES,
             resumed=True,
@@ -224,6 +225,28 @@ class TrainOptions(EngineOption, CustomLayers, ObjectOptions):
             f"Margin of the loss. If not given: for the contrastive loss {_MARGINS}, {MARGIN} for others (Radenovic et "
             "al. TPAMI 2018); else the default of the loss. Of multi-similarity, the margin of its miner (0.1).",
             above=0,
+            resumed=True,
+        ),
+    ] = None
+    temperature: Annotated[
+        float | None,
+        Option("info-nce: temperature of the softmax. If not given: 0.05.", above=0, resumed=True),
+    ] = None
+    keep: Annotated[
+        float,
+        Option(
+            "Weight of a penalty that keeps the descriptors of the training photos, and their similarities, near those "
+            "before training, so that a network that learns from few objects forgets less; 0 for none.",
+            at_least=0,
+            resumed=True,
+        ),
+    ] = 0.0
+    keep_size: Annotated[
+        int | None,
+        Option(
+            "--keep: longest side, in pixels, of the photos that are described before training. Larger than --size, "
+            "the network learns to see in small photos what it saw in large ones. If not given: --size.",
+            at_least=1,
             resumed=True,
         ),
     ] = None
@@ -505,8 +528,12 @@ class TrainOptions(EngineOption, CustomLayers, ObjectOptions):
             raise ArgumentError("--schedule steps needs --lr-epochs, such as --lr-epochs 10,20")
         if self.train_last is not None and self.freeze:
             raise ArgumentError("--train-last and --freeze both freeze layers: give one")
-        if self.margin is not None and self.loss == "average-precision":
-            raise ArgumentError("--margin cannot be combined with --loss average-precision, which has no margin")
+        if self.margin is not None and self.loss in _WITHOUT_MARGIN:
+            raise ArgumentError(f"--margin cannot be combined with --loss {self.loss}, which has no margin")
+        if self.temperature is not None and self.loss != "info-nce":
+            raise ArgumentError(f"--temperature needs --loss info-nce, got --loss {self.loss}")
+        if self.keep_size is not None and not self.keep:
+            raise ArgumentError("--keep-size needs --keep, such as --keep 3")
         if self.shrinkage is not None and self.whiten != "lw":
             raise ArgumentError(f"--shrinkage needs --whiten lw, got --whiten {self.whiten}")
         if self.shift != 1 and self.whiten != "lw":
@@ -523,6 +550,8 @@ class TrainOptions(EngineOption, CustomLayers, ObjectOptions):
             raise ArgumentError("--jit cannot be combined with --devices and --workers: XLA compiles for one device")
         if self.memory:
             raise ArgumentError("--memory cannot be combined with --devices and --workers: it is on one device")
+        if self.keep:
+            raise ArgumentError("--keep cannot be combined with --devices and --workers: it is on one device")
         name, tuples = ("batch-classes", classes_and_photos(self.batch_classes)[0]) if self.batch_classes else (
             "batch", self.batch)  # fmt: skip
         if tuples % count:
@@ -604,7 +633,7 @@ class TrainOptions(EngineOption, CustomLayers, ObjectOptions):
         if not self.batch_classes:
             return None
         classes, each = classes_and_photos(self.batch_classes)
-        excluded = self.loss in ("multi-similarity", *ON_CLASSES)
+        excluded = self.loss in ("multi-similarity", "info-nce", *ON_CLASSES)
         return ClassOptions(classes=classes, each=each, steps=self.steps, excluded=excluded, seed=self.seed)
 
     def augmentation(self) -> Augmentation | None:

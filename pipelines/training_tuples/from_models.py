@@ -12,14 +12,15 @@ from ..descriptors.folder import read_descriptors
 from ..files.progress import progress
 from ..files.remote import named
 from ..sfm.clusters import merge_models
-from ..sfm.colmap import photo_name
+from ..sfm.colmap import Database, photo_name
 from ..sfm.descriptors import read_stored
 from ..sfm.errors import ModelError
 from ..sfm.models import ImageNames, model_folders, read_model, usable_models, warn_of_empty, warn_of_unknown
 from ..sfm.report import Report, read_report
+from ..sfm.work_folder import DATABASE
 from .copies import CopyGroups, no_copies
-from .data import Tuples, TuplesError
-from .options import TuplesOptions
+from .data import Tuples, TuplesError, cluster_by_pairs
+from .options import VERIFIED, TuplesOptions
 from .positives import Positive, Views, camera_neighbours, choose_positives, read_views, views_of
 
 log = logging.getLogger("keras_retrieval")
@@ -29,6 +30,10 @@ def from_reconstruction(
     work: Path, options: TuplesOptions, descriptors: Mapping[str, np.ndarray], copies: CopyGroups = no_copies
 ) -> Tuples:
     """Makes training tuples from the output folder of `reconstruct`; see `from_models` for the method.
+
+    By the rule "verified" they are made from the pairs of photos that were verified instead: photos that these connect
+    are a cluster, and the positives of a photo are those that it was verified with, or the `options.positives` of them
+    with the most inliers.
 
     Args:
         work: folder of the reconstruction, which contains report.json. The report lists the clusters, the folders of
@@ -42,12 +47,36 @@ def from_reconstruction(
         TuplesError: the report or a model cannot be read, or rule m1 lacks the descriptor of a photo.
     """
     report = _report(work)
+    if options.rule == VERIFIED:
+        return _from_verified_pairs(work, report, options)
     views = [
         [read_views(work / model["folder"], photo_name) for model in cluster["models"]]
         for cluster in report["clusters"]
     ]
     tuples = from_models(views, options, descriptors, copies)
     return replace(tuples, same_object=np.array(report["same_object"], np.int64).reshape(-1, 2))
+
+
+def _from_verified_pairs(work: Path, report: Report, options: TuplesOptions) -> Tuples:
+    placed = {photo for cluster in report["clusters"] for photo in cluster["photos"]}
+    known, least = placed | set(report["left_out"]), report["options"]["min_inliers"]
+    path = work / DATABASE
+    if not path.is_file():
+        raise TuplesError(f"{path} does not exist, in which `keras-retrieval reconstruct` keeps the verified pairs")
+    matches: dict[str, list[tuple[int, str]]] = {}
+    for pair, count in Database(path).inliers().items():
+        if count >= least and known.issuperset(pair):
+            for one, other in (pair, pair[::-1]):
+                matches.setdefault(one, []).append((-count, other))
+    if not matches:
+        raise TuplesError(f"{path}: no two photos were verified to match")
+    images = sorted(matches)
+    row = {name: number for number, name in enumerate(images)}
+    pairs = [(row[one], row[other]) for one in images for _, other in sorted(matches[one])[: options.positives]]
+    everything = np.array([(row[one], row[other]) for one in images for _, other in matches[one]], np.int64)
+    cluster = cluster_by_pairs(len(images), everything[:, 0], everything[:, 1])
+    queries, positives = np.array(sorted(pairs), np.int64).T
+    return Tuples(images, cluster, queries, positives)
 
 
 def reconstructed_photos(work: Path) -> Path:
@@ -90,6 +119,10 @@ def from_other_models(
             and no model has any, or rule m1 lacks the descriptor of a photo. The message names the model.
         PhotoFolderError: `options.photos` contains no photo.
     """
+    if options.rule == VERIFIED:
+        raise TuplesError(
+            f"--rule {VERIFIED} needs a folder that `keras-retrieval reconstruct` made, and {source} is none"
+        )
     folders = model_folders(source)
     warn_of_empty(folders, source)
     names = ImageNames(_photos(options))

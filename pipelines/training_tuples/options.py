@@ -21,7 +21,8 @@ from ..photos.object_options import ObjectOptions
 from .cells import groups_of, intervals
 from .data import TuplesError
 
-RULES = ("m1", "m2", "m3")
+VERIFIED = "verified"
+RULES = ("m1", "m2", "m3", VERIFIED)
 MISSING = ("error", "skip")
 ANCHORS = ("maxima", "all")
 POSITIVES = 3  # default number of positives per query for 3D models and folders, which offer more than are useful
@@ -77,7 +78,8 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
         Option(
             "3D models: how positives are chosen among the photos with the nearest cameras (Radenovic et al. ECCV "
             "2016): m1 nearest descriptors, m2 most shared 3D points, m3 random among those that share enough points "
-            "at a similar scale.",
+            "at a similar scale. verified, for a folder that reconstruct made: all photos that were verified to match, "
+            "also those in no model, which are more where photos of an object are few or small.",
             choices=RULES,
         ),
     ] = "m3"

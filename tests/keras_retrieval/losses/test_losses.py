@@ -95,6 +95,17 @@ def naive_multi_similarity(tuples, labels, alpha, beta, base, epsilon):
     return np.mean(costs)
 
 
+def naive_info_nce(tuples, labels, temperature):
+    x, labels = tuples.reshape(-1, tuples.shape[-1]), labels.ravel()
+    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    costs = []
+    for i in range(len(x)):
+        negatives = sum(np.exp(x[i] @ x[j] / temperature) for j in range(len(x)) if labels[j] != labels[i])
+        positives = [np.exp(x[i] @ x[j] / temperature) for j in range(len(x)) if j != i and labels[j] == labels[i]]
+        costs.append(np.mean([-np.log(one / (one + negatives)) for one in positives]) if positives else 0.0)
+    return np.mean(costs)
+
+
 ROWS = {
     "contrastive": (losses.ContrastiveLoss, {"margin": 0.75}, naive_contrastive),
     "triplet": (losses.TripletLoss, {"margin": 0.1}, naive_triplet),
@@ -126,6 +137,7 @@ ROWS = {
         {"alpha": 2.0, "beta": 10.0, "base": 0.5, "epsilon": None},
         naive_multi_similarity,
     ),
+    "info-nce": (losses.InfoNCELoss, {"temperature": 0.1}, naive_info_nce),
 }
 ON_LABELS = [
     "batch hard",
@@ -135,6 +147,7 @@ ON_LABELS = [
     "average precision",
     "multi-similarity",
     "multi-similarity of all pairs",
+    "info-nce",
 ]
 MARGINS = (
     losses.ContrastiveLoss,

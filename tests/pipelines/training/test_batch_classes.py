@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 import keras_retrieval
+from keras_retrieval.losses import KeptDescriptors
 from keras_retrieval.networks.transformer_shapes import dinov2
 from keras_retrieval.networks.vision_transformer import vision_transformer
 from pipelines.training import callbacks, report
-from pipelines.training.checkpoint import read_checkpoint
+from pipelines.training.checkpoint import CheckpointError, read_checkpoint
 from pipelines.training.network import compiled, freeze_but_last, recompute_blocks
 from pipelines.training.train import train
 from pipelines.training.train_options import TrainOptions
@@ -74,16 +75,29 @@ def test_class_centres_are_in_the_checkpoint_and_not_in_the_network(folder):
     assert max(np.abs(a - b).max() for a, b in zip(first, saved, strict=True)) > 1e-4
 
 
-def step(loss, chunk, form):
+@pytest.mark.usefixtures("no_page")
+def test_a_run_with_keep_that_is_resumed_has_the_descriptors_before_training(folder):
+    drawn = {"loss": "info-nce", "batch_classes": "3x2", "steps": 2, "keep": 100.0, "checkpoint_steps": 0}
+    train(**short(folder, "kept", epochs=2, **drawn))
+    train(**short(folder, "again", epochs=1, **drawn))
+    train(**short(folder, "again", epochs=2, resume=True, **drawn))
+    whole, again = (keras_retrieval.load(folder / name / "model.keras").get_weights() for name in ("kept", "again"))
+    for one, other in zip(whole, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(CheckpointError, match="keep"):
+        train(**short(folder, "again", epochs=3, resume=True, **drawn | {"keep": 50.0}))
+
+
+def step(loss, chunk, form, kept=None):
     """One step of training; returns the loss and all weights, those of the loss included."""
     keras.utils.set_random_seed(3)
     network = network_with_statistics()
-    of_centres = {"centre_lr": 0.1} if loss == "cosface" else {"memory": 40}
+    of_centres = {"cosface": {"centre_lr": 0.1}, "multi-similarity": {"memory": 40}}.get(loss, {})
     chosen = TrainOptions(
         "tuples.npz", photos=".", loss=loss, batch_classes="3x5", lr=1e-3, chunk=chunk, padded=form == "padded",
         **of_centres,
     )  # fmt: skip
-    model = compiled(network, chosen, 1, classes=6)
+    model = compiled(network, chosen, 1, classes=6, kept=kept)
     inputs, _ = batch(form, photos(sizes=((40, 56), (56, 40))))
     labels = np.repeat([[0], [2], [5]], 5, axis=1)
     labels = np.stack([labels, np.full_like(labels, -1)], axis=-1)
@@ -97,6 +111,17 @@ def test_chunks_change_nothing(loss, form):
     assert whole[0] == pytest.approx(chunked[0], rel=1e-5)
     for one, other in zip(whole[1], chunked[1], strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_the_penalty_of_keep_is_the_same_in_chunks_and_has_a_gradient():
+    before = np.random.default_rng(0).normal(size=(100, 8))
+    plain, *kept = (step("info-nce", chunk, "padded", one) for chunk, one in (
+        (None, None), (None, KeptDescriptors(before, 3.0)), (4, KeptDescriptors(before, 3.0))))  # fmt: skip
+    assert kept[0][0] == pytest.approx(kept[1][0], rel=1e-5)
+    assert kept[0][0] > plain[0] + 1
+    for one, other in zip(kept[0][1], kept[1][1], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+    assert max(np.abs(one - other).max() for one, other in zip(plain[1], kept[0][1], strict=True)) > 1e-3
 
 
 @pytest.mark.parametrize(

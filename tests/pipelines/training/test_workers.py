@@ -174,6 +174,7 @@ def test_options_that_need_one_device(tmp_path, monkeypatch):
         ({"devices": 2}, "--batch must be a multiple of the 2 devices.*got 5"),
         ({"devices": 2, "batch": 4, "jit": True}, "--jit"),
         ({"devices": 2, "loss": "multi-similarity", "batch_classes": "4x2", "memory": 64}, "--memory"),
+        ({"devices": 2, "batch": 4, "keep": 1.0}, "--keep cannot be combined with --devices"),
         ({"devices": 3, "loss": "batch-hard", "batch_classes": "4x2"}, "--batch-classes must be a multiple"),
         ({"workers": True}, "TF_CONFIG"),
     ):

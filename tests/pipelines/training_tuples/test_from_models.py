@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from pipelines.sfm.colmap import photo_name
+from pipelines.sfm.colmap import colmap_name, photo_name
 from pipelines.sfm.mapping import Model
 from pipelines.sfm.options import ReconstructOptions
 from pipelines.sfm.report import make_report
@@ -41,6 +41,41 @@ def test_a_reconstruction_gives_clusters_and_links(tmp_path):
     (photos / "a/0.jpg").unlink()
     with pytest.raises(TuplesError, match=r"1 of 24 photos do not exist: photo 0: .*photos/a/0\.jpg; --missing skip"):
         make_tuples(tmp_path / "work", tmp_path / "tuples.npz", negatives=0)
+
+
+def test_verified_pairs_give_clusters_also_of_photos_in_no_model(tmp_path):
+    every = [f"{scene}/{number} .jpg" for scene in "abc" for number in range(4)]
+    photos = make_photos(tmp_path / "photos", every)
+    work = tmp_path / "work"
+    work.mkdir()
+    inliers = {(every[0], every[1]): 40, (every[1], every[2]): 20, (every[0], every[2]): 14, (every[4], every[5]): 15}
+    with pycolmap.Database.open(work / "database.db") as database:
+        camera = database.write_camera(pycolmap.Camera.create_from_model_name(1, "SIMPLE_PINHOLE", 30.0, 40, 30))
+        number = {}
+        for name in every:
+            number[name] = database.write_image(pycolmap.Image(colmap_name(name), pycolmap.Point2DList(), camera))
+        for (one, other), count in inliers.items():
+            geometry = pycolmap.TwoViewGeometry()
+            geometry.config = int(pycolmap.TwoViewGeometryConfiguration.UNCALIBRATED)
+            geometry.inlier_matches = np.repeat(np.arange(count, dtype=np.uint32)[:, None], 2, 1)
+            database.write_two_view_geometry(number[one], number[other], geometry)
+    report = make_report(work, every, {}, inliers, [], ReconstructOptions(photos, work))
+    (work / "report.json").write_text(json.dumps(report | {"photos": str(photos)}))
+    options = {"rule": "verified", "negatives": 0, "validation": 0, "copies": False}
+    fields = load(make_tuples(work, tmp_path / "tuples.npz", **options))
+    assert fields["images"].tolist() == [every[row] for row in (0, 1, 2, 4, 5)]
+    assert fields["cluster"].tolist() == [0, 0, 0, 1, 1]
+    rows = [(0, 1), (1, 0), (1, 2), (2, 1), (4, 5), (5, 4)]
+    assert sorted(named_pairs(fields)) == sorted((every[one], every[other]) for one, other in rows)
+    fields = load(make_tuples(work, tmp_path / "tuples.npz", positives=1, **options))
+    rows = [(0, 1), (1, 0), (2, 1), (4, 5), (5, 4)]  # the one with most inliers
+    assert sorted(named_pairs(fields)) == sorted((every[one], every[other]) for one, other in rows)
+    (work / "database.db").unlink()
+    with pytest.raises(TuplesError, match=r"database\.db does not exist, in which"):
+        make_tuples(work, tmp_path / "tuples.npz", **options)
+    write_model(tmp_path / "models" / "0", every, 1)
+    with pytest.raises(TuplesError, match="--rule verified needs a folder that `keras-retrieval reconstruct` made"):
+        make_tuples(tmp_path / "models", tmp_path / "tuples.npz", **options)
 
 
 def test_models_made_elsewhere_that_share_a_photo_become_one_cluster(tmp_path):
