@@ -6,9 +6,10 @@ exact search over the original descriptors. Photos with the same score as the k-
 as well, so that duplicates of a photo do not count as errors.
 """
 
+import math
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,7 +25,9 @@ QUERIES = 500  # queries for tuning; the result is reported on twice as many fur
 TIES = 20  # photos after the k-th nearest whose scores are compared with that of the k-th
 BATCH = 100  # queries per search call
 _LEAF_SHARES = (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 100, 150, 220, 330, 500, 1000)  # thousandths
-_CANDIDATES_PER_K = (2, 3, 5, 10, 20, 50)
+_CANDIDATES_PER_K = (1, 2, 3, 5, 10, 20, 50)
+_PASSES, _LONG_ENOUGH = 3, 0.1  # passes over the queries to time a search, and seconds after which no other is started
+_FINE_STEP = 1.12  # ratio of successive numbers of leaves, and of candidates, below the best of those above
 
 Find = Callable[[np.ndarray, int, int, int], np.ndarray]
 """Approximate search with given settings.
@@ -51,8 +54,8 @@ class HeldOutQueries:
     truth: np.ndarray
     k: int
 
-    def recall(self, found: np.ndarray) -> float:
-        """Computes recall@k, from 0 to 1, of the results of a search.
+    def recalls(self, found: np.ndarray) -> np.ndarray:
+        """Computes recall@k of the results of a search for each query, (H,), from 0 to 1.
 
         Args:
             found: numbers of the photos that the search found for each query, (H, k + 1) by descending score, padded
@@ -62,8 +65,12 @@ class HeldOutQueries:
         counted = others & (others.cumsum(axis=1) <= self.k) & (found >= 0)
         # Each pair of a query and a row number is encoded as one number, so that a single look-up handles all queries.
         first = np.arange(len(self.ids))[:, None] * (1 + max(found.max(), self.truth.max()))
-        hits = np.isin((first + found)[counted], (first + self.truth)[self.truth >= 0])
-        return float(hits.sum()) / (self.k * len(self.ids))
+        counted &= np.isin(first + found, (first + self.truth)[self.truth >= 0])
+        return counted.sum(axis=1) / self.k
+
+    def recall(self, found: np.ndarray) -> float:
+        """Computes recall@k of the results of a search, from 0 to 1: the mean of `recalls`."""
+        return float(self.recalls(found).mean())
 
 
 def hold_out(
@@ -127,7 +134,9 @@ def tune(
 ) -> dict[str, Any]:
     """Finds the fastest settings of an approximate search that reach the required recall.
 
-    The settings are chosen on the first set of queries; their recall and speed are then measured on the second.
+    The settings are chosen on the first set of queries, on which the recall must be reached with a margin of one
+    standard error, since it varies between sets of queries. Recall and speed are then measured on the second. Coarse
+    numbers of leaves and candidates are searched first, and then finer ones below the fastest of these.
 
     Args:
         find: function that runs the approximate search.
@@ -143,11 +152,14 @@ def tune(
     tried: list[_Tried] = []
 
     def measured(reorder: int, searched: int) -> _Tried:
-        tried.append(_Tried(*_measure(find, tuning, reorder, searched), reorder, searched))
+        tried.append(_measure(find, tuning, reorder, searched))
         return tried[-1]
 
+    def enough(reorder: int, searched: int) -> bool:
+        return measured(reorder, searched).surely >= settings.recall
+
     candidates, values = _reorder_values(settings), _leaf_values(settings, leaves)
-    least = bisect_left(values, True, key=lambda searched: measured(candidates[-1], searched).recall >= settings.recall)
+    least = bisect_left(values, True, key=lambda searched: enough(candidates[-1], searched))
     # More leaves need fewer candidates. They are tried as long as that can be faster.
     most, fastest = (
         len(candidates) - 1,
@@ -155,28 +167,49 @@ def tune(
     )
     for searched in values[least:]:
         while most:
-            one = measured(candidates[most - 1], searched)
-            if one.recall < settings.recall:
+            if not enough(candidates[most - 1], searched):
                 break
-            most, fastest = most - 1, min(fastest, one.seconds)
+            most, fastest = most - 1, min(fastest, tried[-1].seconds)
         if not most or tried[-1].seconds > fastest:
             break
-    reached = [one for one in tried if one.recall >= settings.recall]
-    chosen = min(reached, key=lambda one: one.seconds) if reached else max(tried, key=lambda one: one.recall)
-    recall, seconds = _measure(find, reporting, chosen.reorder, chosen.leaves)
-    rate = len(reporting.ids) / seconds
+    reached = [one for one in tried if one.surely >= settings.recall]
+    if reached:
+        best = min(reached, key=lambda one: one.seconds)
+        reorder, searched = best.reorder, best.leaves
+        searched = _least(_between(values, searched), lambda value: enough(reorder, value))
+        reorder = _least(_between(candidates, reorder), lambda value: enough(value, searched))
+    else:
+        best = max(tried, key=lambda one: one.recall)
+        reorder, searched = best.reorder, best.leaves
+    one = _measure(find, reporting, reorder, searched)
     return {
-        "reorder": chosen.reorder,
-        "leaves_to_search": chosen.leaves,
-        "recall": round(recall, 4),
-        "queries_per_second": round(rate, 1),
+        "reorder": reorder,
+        "leaves_to_search": searched,
+        "recall": round(one.recall, 4),
+        "queries_per_second": round(len(reporting.ids) / one.seconds, 1),
     }
 
 
+def _between(values: Sequence[int], chosen: int) -> list[int]:
+    """The numbers above the value before the chosen one, up to the chosen one, in fine steps."""
+    before = max((value for value in values if value < chosen), default=chosen)
+    if before == chosen:
+        return [chosen]
+    steps = math.ceil(math.log(chosen / before) / math.log(_FINE_STEP))
+    fine = {round(before * (chosen / before) ** (step / steps)) for step in range(1, steps)}
+    return [*sorted(fine - {before, chosen}), chosen]
+
+
+def _least(values: Sequence[int], enough: Callable[[int], bool]) -> int:
+    """The least value that is enough, found by bisection; the last one is known to be."""
+    return values[bisect_left(values[:-1], True, key=enough)]
+
+
 class _Tried(NamedTuple):
-    """The recall with some settings, and the time for all queries for tuning in seconds."""
+    """The recall with some settings, less its standard error, and the time for all queries in seconds."""
 
     recall: float
+    surely: float
     seconds: float
     reorder: int
     leaves: int
@@ -196,12 +229,20 @@ def _leaf_values(settings: IndexSettings, leaves: int) -> list[int]:
     return sorted({max(1, round(leaves * share / 1000)) for share in _LEAF_SHARES})
 
 
-def _measure(find: Find, held_out: HeldOutQueries, reorder: int, leaves: int) -> tuple[float, float]:
-    """Measures the recall of a search with these settings, and the time for all queries in seconds."""
-    started = time.monotonic()
-    found = [
-        find(held_out.queries[start : start + BATCH], held_out.k + 1, reorder, leaves)
-        for start in range(0, len(held_out.ids), BATCH)
-    ]
-    seconds = time.monotonic() - started
-    return held_out.recall(np.concatenate(found)), max(seconds, 1e-9)
+def _measure(find: Find, held_out: HeldOutQueries, reorder: int, leaves: int) -> _Tried:
+    """Measures a search with these settings: the time of the fastest of up to `_PASSES` passes over the queries."""
+    seconds, ended = math.inf, time.monotonic() + _LONG_ENOUGH
+    for _ in range(_PASSES):
+        started = time.monotonic()
+        found = [
+            find(held_out.queries[start : start + BATCH], held_out.k + 1, reorder, leaves)
+            for start in range(0, len(held_out.ids), BATCH)
+        ]
+        now = time.monotonic()
+        seconds = min(seconds, now - started)
+        if now >= ended:
+            break
+    recalls = held_out.recalls(np.concatenate(found))
+    error = float(recalls.std()) / math.sqrt(len(recalls))
+    recall = float(recalls.mean())
+    return _Tried(recall, max(0.0, recall - error), max(seconds, 1e-9), reorder, leaves)

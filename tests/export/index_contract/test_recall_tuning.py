@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from export.index_contract import recall_tuning
 from export.index_contract.index_settings import IndexSettings
 from export.index_contract.recall_tuning import HeldOutQueries, hold_out, tune
 from tests.helpers.small_index import clustered_rows, nearest
@@ -58,6 +59,21 @@ def test_few_rows_are_held_as_far_as_there_are_any(count):
     assert (held is None) == (count < 2)
 
 
+class _Clock:
+    """A clock by which a search takes 1 ms for each leaf and 0.1 ms for each candidate."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr(recall_tuning.time, "monotonic", lambda: self.now)
+
+    def after(self, find):
+        def timed(queries, count, reorder, leaves):
+            self.now += 0.001 * leaves + 0.0001 * reorder
+            return find(queries, count, reorder, leaves)
+
+        return timed
+
+
 def _finder(rows, needed):
     """A search that finds all neighbours with enough leaves and candidates, else none; and the list of its calls."""
     calls = []
@@ -70,15 +86,34 @@ def _finder(rows, needed):
     return find, calls
 
 
-def test_the_least_leaves_that_are_enough_are_found():
+@pytest.mark.parametrize(("leaves", "needed"), [(100, (30, 50)), (100, (29, 12)), (447, (130, 99)), (5, (2, 300))])
+def test_the_least_leaves_and_candidates_that_are_enough_are_found(monkeypatch, leaves, needed):
     rows = clustered_rows(400)
     held = hold_out([rows], 400, 10, lambda block: block)
-    find, _ = _finder(rows, (30, 50))
-    found = tune(find, held, IndexSettings(), 100)
+    find, calls = _finder(rows, needed)
+    found = tune(_Clock(monkeypatch).after(find), held, IndexSettings(), leaves)
     assert found["recall"] == 1
-    assert found["leaves_to_search"] == 33
-    assert found["reorder"] >= 50
+    assert needed[0] <= found["leaves_to_search"] <= max(needed[0] + 1, 1.12 * needed[0])
+    assert needed[1] <= found["reorder"] <= max(needed[1] + 1, 1.12 * needed[1])
     assert found["queries_per_second"] > 0
+    assert len(set(calls)) <= 20
+
+
+def test_the_recall_is_reached_with_a_margin_of_one_standard_error(monkeypatch):
+    """One query in L finds nothing with L leaves, so that without the margin 20 leaves reach a recall of 0.95."""
+    rows = clustered_rows(1500)
+    held = hold_out([rows], 1500, 10, lambda block: block)
+    place = {query.tobytes(): number for number, query in enumerate(held[0].queries)}
+    exact = nearest(rows, held[0].queries, 11)
+
+    def find(queries, count, reorder, leaves):
+        numbers = np.array([place.get(query.tobytes(), 0) for query in queries])
+        return np.where((numbers % leaves == 0)[:, None], -1, exact[numbers])
+
+    searched = tune(_Clock(monkeypatch).after(find), held, IndexSettings(), 1000)["leaves_to_search"]
+    share = len(range(0, 500, searched)) / 500
+    surely = 1 - share - (share * (1 - share) / 500) ** 0.5
+    assert 0.95 <= surely < 0.957
 
 
 def test_numbers_that_a_user_names_are_kept():
