@@ -1,9 +1,10 @@
 """Makes the signature `search` of a version that contains an index: the network and a ScaNN searcher in one graph.
 
 Such a version can only be loaded by servers that have ScaNN's operations. ScaNN's TensorFlow operations build the
-searcher from the descriptors stored in the index. They do not support SOAR; therefore, the photos of an index that was
-built with SOAR are searched without it. The state of the searcher is stored in variables of the version, from which the
-graph recreates the searcher.
+searcher from the descriptors stored in the index, of all their dimensions. They do not support SOAR; therefore, the
+photos of an index that was built with SOAR are searched without it, in twice the leaves, where a photo has one leaf in
+place of two. The state of the searcher is stored in variables of the version, from which the graph recreates the
+searcher.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,9 +28,11 @@ from ..contract.signatures import (
     STATUS,
 )
 from ..index_contract.contract import NeighbourIndex
+from ..index_contract.index_settings import IndexSettings
 from .errors import SavedModelError
 
 OWN_LEAVES = 0  # value of the input `leaves` for the tuned number of leaves
+WITHOUT_SOAR = 2  # factor on the number of leaves that was tuned with SOAR
 
 
 def search_function(describe: Callable[[Any], tuple[Any, Any]], index: NeighbourIndex, module: Any) -> Any:
@@ -95,8 +98,8 @@ def _searcher(scann: Any, rows: np.ndarray, how: Mapping[str, Any]) -> Any:
     if how["kind"] == "exact":
         return builder.score_brute_force().build()
     if how["leaves"]:
-        sample = min(len(rows), how["settings"]["sample"])
-        builder = builder.tree(how["leaves"], how["leaves_to_search"], training_sample_size=sample)
+        sample = min(len(rows), IndexSettings(**how["settings"]).training_rows(how["leaves"]))
+        builder = builder.tree(how["leaves"], how["leaves_to_search"], training_sample_size=sample, spherical=True)
     return builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(how["reorder"]).build()
 
 
@@ -107,7 +110,8 @@ def _effort(how: Mapping[str, Any], k: Any, leaves: Any) -> tuple[Any, Any]:
     if how["kind"] == "exact":
         return -1, -1
     more = tf.maximum(1.0, tf.cast(k, tf.float32) / how.get("k", DEFAULT_K))
-    own = tf.cast(tf.math.ceil(more * how["leaves_to_search"]), tf.int32)
+    each = WITHOUT_SOAR if how["settings"]["soar"] else 1
+    own = tf.cast(tf.math.ceil(more * each * how["leaves_to_search"]), tf.int32)
     searched = tf.minimum(tf.where(leaves > 0, leaves, own), how["leaves"])
     return tf.maximum(k, tf.cast(tf.math.ceil(more * how["reorder"]), tf.int32)), searched if how["leaves"] else -1
 

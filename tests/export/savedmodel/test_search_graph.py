@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from export.index_contract.index_settings import IndexSettings
 from export.indexes.open_index import open_index
 from export.savedmodel.export_saved_model import export_saved_model
 from export.savedmodel.search_graph import search_function
@@ -85,7 +86,7 @@ class Tree:
 
     def __init__(self, kept=16):
         how = {"kind": "tree", "leaves": 40, "leaves_to_search": 40, "reorder": 500, "k": 10}
-        how["settings"] = {"sample": 2_000}
+        how["settings"] = IndexSettings().facts()
         self.facts = {"dimensions": 16, "configuration": how}
         chance = np.random.default_rng(0)
         centres = chance.normal(size=(40, 16))
