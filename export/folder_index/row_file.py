@@ -17,7 +17,7 @@ from ..index_contract.index_settings import ROW_TYPES
 
 _FILE_TYPES = dict(zip(ROW_TYPES, (np.float32, np.uint16, np.int8), strict=True))
 _READ_BELOW = 2**26  # bytes; files of at most this size are read into memory
-_QUERIES = 16  # queries per matrix product, so that their rows stay in the processor's cache
+_PRODUCT = 2**19  # bytes of the rows in a matrix product, so that they stay in a core's cache
 
 
 class StoredRows:
@@ -73,8 +73,9 @@ class StoredRows:
         if self._steps is not None:
             queries = queries * self._steps
         products = np.empty(ids.shape, np.float32)
-        for start in range(0, len(ids), _QUERIES):
-            part = slice(start, start + _QUERIES)
+        step = max(1, _PRODUCT // max(1, 4 * ids.shape[1] * self.dimensions))
+        for start in range(0, len(ids), step):
+            part = slice(start, start + step)
             np.matmul(_decode(self._values[ids[part]]), queries[part, :, None], out=products[part, :, None])
         return products
 

@@ -5,6 +5,10 @@ number 0, and its own loader unpickles a docids file, which can execute code. Th
 descriptors to ScaNN, loads its files without pickle, and marks the padding of results with -1. Of the package, only the
 compiled module is imported: the package imports TensorFlow, which takes seconds and half a gigabyte. ScaNN stores only
 the hashes; this package stores the descriptors (`folder_index.row_file`) and the names, and computes the scores.
+
+ScaNN hashes the projections of the rows on their principal directions (`dimension_reduction.leading_axes`), where fewer
+of these contain `HASHED_SHARE` of the rows' squared length: codes of two dimensions lose more than the rest, and the
+candidates are scored with whole rows anyway. The directions are one more file beside ScaNN's.
 """
 
 import importlib.util
@@ -15,13 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from keras_retrieval.pipelines.files.arrays import save_array
+from keras_retrieval.pipelines.files.arrays import load_array, save_array
 from keras_retrieval.pipelines.files.machine import cores
 
 from keras_retrieval.errors import missing_extra
 
 from ..index_contract.index_settings import IndexSettings
+from .dimension_reduction import leading_axes
 
+HASHED_SHARE = 0.9  # of the rows' squared length, in the directions that are hashed
+AXES = "axes.npy"
+"""Array of the directions that are hashed, (S, A) float32; there is no file if all S dimensions are."""
+AXES_ROWS = 20_000  # on which the directions are learned
 CODEBOOK, PARTITIONER, CONFIG = "ah_codebook.pb", "serialized_partitioner.pb", "scann_config.pb"
 TOKENS, HASHES, SECOND_HASHES = "datapoint_to_token.npy", "hashed_dataset.npy", "hashed_dataset_soar.npy"
 """Arrays of ScaNN's files: the one or two leaves of each row, (N,) or (2 N,) int32; and the codes of its hash in each
@@ -76,10 +85,11 @@ class ScannSearcher:
     Args:
         searcher: ScaNN's compiled searcher.
         leaves: number of leaves of ScaNN's tree; 0 without a tree.
+        axes: directions on which rows were projected before they were hashed, (S, A); None if they were not.
     """
 
-    def __init__(self, searcher: Any, leaves: int) -> None:
-        self._searcher, self.leaves = searcher, leaves
+    def __init__(self, searcher: Any, leaves: int, axes: np.ndarray | None = None) -> None:
+        self._searcher, self.leaves, self._axes = searcher, leaves, axes
 
     def candidates(self, queries: np.ndarray, count: int, leaves: int) -> np.ndarray:
         """Finds the rows whose hashes have the largest approximate inner products with each query.
@@ -93,6 +103,7 @@ class ScannSearcher:
             The row numbers, (Q, count) int64, by descending approximate score, padded with -1.
         """
         options = (count, count, min(leaves, self.leaves) or -1)
+        queries = hashed(queries, self._axes)
         if len(queries) == 1:
             found, scores = self._searcher.search(queries[0], *options)
             ids = np.full((1, count), -1, np.int64)
@@ -105,12 +116,27 @@ class ScannSearcher:
     def save(self, folder: Path) -> None:
         """Writes ScaNN's files to a folder, with relative paths and without pickles."""
         self._searcher.serialize(str(folder), True)
+        if self._axes is not None:
+            save_array(folder / AXES, self._axes)
+
+
+def hashed(rows: np.ndarray, axes: np.ndarray | None) -> np.ndarray:
+    """Projects rows or queries, (n, S), on the directions that are hashed, (S, A), if there are any."""
+    return rows if axes is None else rows @ axes
+
+
+def axes_of(rows: np.ndarray, settings: IndexSettings) -> np.ndarray | None:
+    """Learns the directions of rows (n, S) that are to be hashed, (S, A), on a sample; None to hash all dimensions."""
+    size = min(len(rows), AXES_ROWS)
+    sample = rows if size == len(rows) else rows[np.sort(np.random.default_rng(0).choice(len(rows), size, False))]
+    return leading_axes(sample, HASHED_SHARE, settings.block)
 
 
 def train_searcher(rows: np.ndarray, leaves: int, settings: IndexSettings) -> ScannSearcher:
     """Trains ScaNN's tree and hashes on descriptors, and hashes them.
 
-    ScaNN copies the descriptors. `hash_rows` hashes more of them with what has been trained.
+    ScaNN copies the descriptors, or their projections where these are enough. `hash_rows` hashes more of them with what
+    has been trained.
 
     Args:
         rows: stored descriptors, (N, S) float32, finite and C-contiguous, N >= 16.
@@ -123,7 +149,8 @@ def train_searcher(rows: np.ndarray, leaves: int, settings: IndexSettings) -> Sc
     Raises:
         MissingExtraError: ScaNN is not installed.
     """
-    scann = load_scann()
+    scann, axes = load_scann(), axes_of(rows, settings)
+    rows = hashed(rows, axes)
     builder = _builder().ScannBuilder(rows, 10, "dot_product")
     if leaves:
         soar = {"soar_lambda": settings.soar, "overretrieve_factor": 1.8} if settings.soar else {}
@@ -132,6 +159,7 @@ def train_searcher(rows: np.ndarray, leaves: int, settings: IndexSettings) -> Sc
             num_leaves_to_search=1,
             training_sample_size=min(len(rows), settings.training_rows(leaves)),
             training_iterations=settings.iterations,
+            spherical=True,
             **soar,
         )
     builder = builder.score_ah(
@@ -141,7 +169,7 @@ def train_searcher(rows: np.ndarray, leaves: int, settings: IndexSettings) -> Sc
         training_iterations=settings.iterations,
         hash_type=settings.lookup,
     )
-    return ScannSearcher(scann.ScannNumpy(rows, builder.create_config(), 0), leaves)
+    return ScannSearcher(scann.ScannNumpy(rows, builder.create_config(), 0), leaves, axes)
 
 
 def _builder() -> Any:
@@ -161,11 +189,16 @@ def hash_rows(trained: Path, rows: np.ndarray, folder: Path) -> None:
     names = {"AH_CENTERS": CODEBOOK, "PARTITIONER": PARTITIONER}
     assets = {kind: trained / name for kind, name in names.items() if (trained / name).exists()}
     assets["DATASET_NPY"] = folder / "dataset.npy"
-    save_array(assets["DATASET_NPY"], rows)
+    save_array(assets["DATASET_NPY"], hashed(rows, load_axes(trained)))
     lines = [f'assets {{ asset_type: {kind} asset_path: "{_escaped(path)}" }}' for kind, path in assets.items()]
     searcher = load_scann().ScannNumpy(str(trained), "\n".join(lines))
     assets["DATASET_NPY"].unlink()
     searcher.serialize(str(folder), True)
+
+
+def load_axes(folder: Path) -> np.ndarray | None:
+    """Reads the directions that are hashed, (S, A), from the folder of a searcher; None if all dimensions are."""
+    return load_array(folder / AXES) if (folder / AXES).exists() else None
 
 
 def _escaped(path: Path) -> str:
@@ -184,4 +217,4 @@ def load_searcher(folder: Path, leaves: int) -> ScannSearcher:
         MissingExtraError: ScaNN is not installed.
     """
     assets = (folder / _ASSETS).read_text(encoding="utf-8")
-    return ScannSearcher(load_scann().ScannNumpy(str(folder), assets), leaves)
+    return ScannSearcher(load_scann().ScannNumpy(str(folder), assets), leaves, load_axes(folder))

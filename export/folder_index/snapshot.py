@@ -90,6 +90,9 @@ class Snapshot:
             found = self._exact_search(queries, k, matching)
         else:
             found = self._approximate_search(queries, k, matching)
+        if self.segment.crops is None:
+            names, width = self.names(found[0].ravel()), found[0].shape[1]
+            return [Hits(names[place * width : (place + 1) * width], row) for place, row in enumerate(found[1])]
         return [self._hits(*hits) for hits in zip(*found, queries, strict=True)]
 
     def present(self, ids: np.ndarray) -> np.ndarray:
@@ -102,8 +105,10 @@ class Snapshot:
 
     def names(self, ids: np.ndarray) -> list[str]:
         """Returns the names of the photos with the numbers `ids`, (n,)."""
-        count = len(self.segment)
-        return [self.segment.names[i] if i < count else self.added_names[i - count] for i in ids.tolist()]
+        names, count = self.segment.names, len(self.segment)
+        if not self.added_photos:
+            return [names[i] for i in ids.tolist()]
+        return [names[i] if i < count else self.added_names[i - count] for i in ids.tolist()]
 
     def rows(self, ids: np.ndarray) -> Iterator[np.ndarray]:
         """Yields all rows of the photos with the ascending numbers `ids`, (n,), in blocks."""

@@ -8,11 +8,11 @@ from keras_retrieval.pipelines.command.options import Option, Options, declarati
 
 from keras_retrieval.errors import ArgumentError
 
-EXACT_BELOW = 20_000  # photos; below this number, exact search is as fast as approximate search
+EXACT_BELOW = 20_000  # photos; below this number, exact search takes at most some milliseconds, and finds all
 CROPS_EXACT_BELOW = 2_000  # rows of an index with crops, which has several times the rows for the same photos
 MIN_HASHED = 16  # minimum number of photos from which ScaNN can learn hashes
 CODE_ROWS = {"lut16": 5_000, "lut256": 20_000}  # on which the codes are trained: 16 or 256 centres of a few dimensions
-ROWS_PER_TRAINED_LEAF = 64  # on which the tree is trained
+TREE_ROWS, ROWS_PER_TRAINED_LEAF = 20_000, 64  # on which the tree is trained: at least, and for each leaf
 MOST_TRAINED = 100_000
 ROWS_PER_LEAF = 4  # minimum of the average number of photos per leaf
 ROW_TYPES = ("float32", "bfloat16", "int8")
@@ -87,7 +87,7 @@ class IndexSettings(Options):
         int | None,
         Option(
             "Maximum number of descriptors that ScaNN's tree and codes are trained on. By default 5,000 for codes of 4"
-            " bits and 20,000 for those of 8; for the tree that, or 64 for each leaf, at most 100,000.",
+            " bits and 20,000 for those of 8; for the tree 20,000, or 64 for each leaf, at most 100,000.",
             at_least=MIN_HASHED,
         ),
     ] = None
@@ -138,7 +138,7 @@ class IndexSettings(Options):
         """Returns the maximum number of rows that a tree with `leaves` leaves is trained on; for 0, the codes."""
         if self.sample is not None:
             return self.sample
-        return min(max(CODE_ROWS[self.lookup], ROWS_PER_TRAINED_LEAF * leaves), MOST_TRAINED)
+        return min(max(TREE_ROWS, ROWS_PER_TRAINED_LEAF * leaves), MOST_TRAINED) if leaves else CODE_ROWS[self.lookup]
 
     def tree_leaves(self, count: int, *, crops: bool = False) -> int | None:
         """Chooses the kind of search and the size of the tree for a collection.

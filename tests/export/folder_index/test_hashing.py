@@ -8,7 +8,7 @@ import pytest
 
 from export.folder_index import hashing
 from export.folder_index.hashing import write_hashes
-from export.folder_index.scann_searcher import load_searcher, train_searcher
+from export.folder_index.scann_searcher import AXES, load_searcher, train_searcher
 from export.index_contract.errors import IndexWriteError
 from export.index_contract.index_settings import IndexSettings
 from pipelines.files.child_process import clean_environment
@@ -51,6 +51,34 @@ def test_blocks_give_the_files_of_one_build(file, tmp_path, monkeypatch, leaves,
         np.testing.assert_array_equal(*(read(tmp_path / kind / name) for kind in ("blocks", "whole")), err_msg=name)
     queries = np.load(file)[:40]
     np.testing.assert_array_equal(searcher.candidates(queries, 5, 8), expected.candidates(queries, 5, 8))
+
+
+@pytest.mark.parametrize("in_one", [True, False])
+@pytest.mark.parametrize("leaves", [8, 0])
+def test_leading_directions_are_hashed_where_these_are_enough(tmp_path, monkeypatch, in_one, leaves):
+    """Rows of 64 dimensions, of which 16 directions have nearly all: hashes of a quarter of the size."""
+    rng = np.random.default_rng(0)
+    turn, _ = np.linalg.qr(rng.normal(size=(64, 64)))
+    rows = (rng.normal(size=(COUNT, 64)) * np.where(np.arange(64) < 14, 1, 0.03)) @ turn
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    if not in_one:
+        in_blocks(monkeypatch, 250)
+    made = write_hashes(tmp_path / "scann", tmp_path / "rows.npy", leaves, SETTINGS)
+    axes = np.load(tmp_path / "scann" / AXES)
+    assert axes.shape == (64, 16)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(16), atol=1e-5)
+    assert np.load(tmp_path / "scann" / "hashed_dataset.npy").shape == (COUNT, 16 // SETTINGS.block)
+    queries = rows[:50]
+    exact = np.argsort(-(queries @ rows.T), axis=1)[:, :5]
+    for searcher in (made, load_searcher(tmp_path / "scann", leaves)):
+        found = searcher.candidates(queries, 40, 8)
+        assert np.mean([np.isin(best, row).mean() for best, row in zip(exact, found, strict=True)]) >= 0.95
+
+
+def test_all_dimensions_are_hashed_where_all_matter(file, tmp_path):
+    write_hashes(tmp_path / "scann", file, 8, SETTINGS)
+    assert not (tmp_path / "scann" / AXES).exists()
 
 
 def test_it_is_trained_on_the_sample_only(file, tmp_path, monkeypatch):
