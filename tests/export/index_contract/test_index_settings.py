@@ -46,6 +46,13 @@ def test_the_size_chooses():
     assert chosen(15, leaves=2) is None
 
 
+def test_the_tree_and_the_codes_are_trained_on_samples():
+    settings = IndexSettings()
+    assert [settings.training_rows(leaves) for leaves in (0, 141, 447, 10_000)] == [5_000, 20_000, 28_608, 100_000]
+    assert IndexSettings(lookup="lut256").training_rows(0) == 20_000
+    assert [IndexSettings(sample=300).training_rows(leaves) for leaves in (0, 141)] == [300, 300]
+
+
 def test_settings_come_back_from_a_manifest():
     settings = IndexSettings(recall=0.9, leaves=3, threshold=0.0, soar=0.0)
     assert IndexSettings(**json.loads(json.dumps(settings.facts()))) == settings
