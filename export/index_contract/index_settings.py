@@ -12,8 +12,8 @@ EXACT_BELOW = 20_000  # photos; below this number, exact search takes at most so
 CROPS_EXACT_BELOW = 2_000  # rows of an index with crops, which has several times the rows for the same photos
 MIN_HASHED = 16  # minimum number of photos from which ScaNN can learn hashes
 CODE_ROWS = {"lut16": 5_000, "lut256": 20_000}  # on which the codes are trained: 16 or 256 centres of a few dimensions
-TREE_ROWS, ROWS_PER_TRAINED_LEAF = 20_000, 64  # on which the tree is trained: at least, and for each leaf
-MOST_TRAINED = 100_000
+TREE_ROWS, ROWS_PER_TRAINED_LEAF = 20_000, 256  # on which the tree is trained: at least, and for each leaf
+MOST_TRAINED = 250_000
 ROWS_PER_LEAF = 4  # minimum of the average number of photos per leaf
 ROW_TYPES = ("float32", "bfloat16", "int8")
 
@@ -87,7 +87,7 @@ class IndexSettings(Options):
         int | None,
         Option(
             "Maximum number of descriptors that ScaNN's tree and codes are trained on. By default 5,000 for codes of 4"
-            " bits and 20,000 for those of 8; for the tree 20,000, or 64 for each leaf, at most 100,000.",
+            " bits and 20,000 for those of 8; for the tree 20,000, or 256 for each leaf, at most 250,000.",
             at_least=MIN_HASHED,
         ),
     ] = None

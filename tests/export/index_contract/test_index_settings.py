@@ -48,7 +48,7 @@ def test_the_size_chooses():
 
 def test_the_tree_and_the_codes_are_trained_on_samples():
     settings = IndexSettings()
-    assert [settings.training_rows(leaves) for leaves in (0, 141, 447, 10_000)] == [5_000, 20_000, 28_608, 100_000]
+    assert [settings.training_rows(leaves) for leaves in (0, 50, 447, 1000)] == [5_000, 20_000, 114_432, 250_000]
     assert IndexSettings(lookup="lut256").training_rows(0) == 20_000
     assert [IndexSettings(sample=300).training_rows(leaves) for leaves in (0, 141)] == [300, 300]
 
