@@ -127,7 +127,7 @@ def _ivf(descriptors: Path, place: Path) -> Iterator[tuple[str, Search]]:
 
     index: Any = faiss.read_index(str(place))
     lists = faiss.extract_index_ivf(index)
-    for probes, factor in product((1, 2, 4, 8, 16, 32, 64, 128), (2, 5, 10, 20)):
+    for probes, factor in product((1, 2, 4, 5, 6, 7, 8, 10, 12, 16, 32, 64, 128), (2, 3, 5, 10, 20)):
         lists.nprobe, index.k_factor = probes, factor
         yield f"{probes} of {lists.nlist} lists, {factor * K} refined", lambda queries: index.search(queries, K)[1]
 

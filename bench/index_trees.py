@@ -3,8 +3,9 @@
     python -m bench.index_trees [--rows 20000] [--leaves 141] [--against 'faiss HNSW,faiss IVF-PQ'] [--work FOLDER]
 
 The descriptors and queries are those of `bench.index`. Queries are searched in batches of 100; the time is that of the
-processor over all threads, the least of several passes, so that other work on the cores matters little. For each method
-the fastest settings that reach a recall@10 of 0.95, and of 0.99, are given.
+processor over all threads, the least of several passes, so that other work on the cores matters little. Our index
+returns names of photos and scores, faiss row numbers and scores. For each method the fastest settings that reach a
+recall@10 of 0.95, and of 0.99, are given.
 """
 
 import argparse
@@ -19,14 +20,17 @@ from typing import Any
 import numpy as np
 
 from bench.index import BATCH, prepare
-from bench.index_methods import METHODS, K, opened
-from bench.made_descriptors import made_descriptors
+from bench.index_methods import METHODS, K
+from bench.made_descriptors import made_descriptors, row_of
 from bench.record import recorded
+from export.index_contract.contract import Hits
 
 RECALLS = (0.95, 0.99)
-SHARES = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12)  # of the leaves of a tree that are searched
-CANDIDATES = (15, 30, 60)
+SHARES = (0.005, 0.007, 0.01, 0.014, 0.02, 0.03, 0.04, 0.06, 0.09, 0.12)  # of the leaves of a tree that are searched
+CANDIDATES = (15, 20, 30, 40, 60, 90)
 Point = tuple[str, float, float]  # settings, recall, queries per second of processor time
+Measure = Callable[[Callable[[np.ndarray], Any], Callable[[Any], np.ndarray]], tuple[float, float]]
+"""(function from queries (B, D) to its answer, function from the answer to row numbers (B, K)) -> recall and rate."""
 
 
 def main() -> None:
@@ -50,13 +54,14 @@ def main() -> None:
     folder, queries = made_descriptors(work, count)
     truth = np.load(work / f"truth-{count}.npy")
 
-    def measure(find: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float]:
+    def measure(find: Callable[[np.ndarray], Any], numbers: Callable[[Any], np.ndarray]) -> tuple[float, float]:
         find(queries[:BATCH])
-        least, rows = math.inf, np.empty((0, K), int)
+        least, found = math.inf, []
         for _ in range(arguments.repeat):
             started = time.process_time()
-            rows = np.concatenate([find(queries[start : start + BATCH]) for start in range(0, len(queries), BATCH)])
+            found = [find(queries[start : start + BATCH]) for start in range(0, len(queries), BATCH)]
             least = min(least, time.process_time() - started)
+        rows = np.concatenate([numbers(batch) for batch in found])
         recall = np.mean([len(np.intersect1d(*pair)) / K for pair in zip(rows, truth, strict=True)])
         return float(recall), len(queries) / least
 
@@ -72,26 +77,36 @@ def main() -> None:
                 add(row)
 
 
-def ours(place: Path, folder: Path, leaves: int, measure: Callable[[Any], tuple[float, float]]) -> Iterator[Point]:
+def ours(place: Path, folder: Path, leaves: int, measure: Measure) -> Iterator[Point]:
     """Builds an index with so many leaves, unless it exists, and measures its settings."""
     from export.indexes.index import index
+    from export.indexes.open_index import open_index
 
     if not place.exists():
         place.parent.mkdir(exist_ok=True)
         index(folder, str(place), k=K, leaves=leaves)
-    search, how = opened(place)
-    yield "as tuned", *measure(search)
-    for share, reorder in product(SHARES if leaves else (0,), CANDIDATES):
-        how["leaves_to_search"], how["reorder"] = max(1, round(share * leaves)), reorder
-        yield f"{how['leaves_to_search']} searched, {reorder} reordered", *measure(search)
+    opened = open_index(place)
+    how = opened.facts["configuration"]
+
+    def search(queries: np.ndarray) -> list[Hits]:
+        return opened.search(queries, K)
+
+    def numbers(batch: list[Hits]) -> np.ndarray:
+        return np.array([[row_of(name) for name in hits.names] for hits in batch])
+
+    yield f"{how['leaves_to_search']} searched, {how['reorder']} reordered, as tuned", *measure(search, numbers)
+    searched = sorted({max(1, round(share * leaves)) for share in SHARES}) if leaves else [0]
+    for how["leaves_to_search"], how["reorder"] in product(searched, CANDIDATES):
+        settings = f"{how['leaves_to_search']} searched, {how['reorder']} reordered"
+        yield settings, *measure(search, numbers)
 
 
-def of_faiss(place: Path, folder: Path, method: str, measure: Callable[[Any], tuple[float, float]]) -> Iterator[Point]:
+def of_faiss(place: Path, folder: Path, method: str, measure: Measure) -> Iterator[Point]:
     if not place.exists():
         place.parent.mkdir(exist_ok=True)
         METHODS[method].build(folder, place)
     for settings, find in METHODS[method].searches(folder, place):
-        yield settings, *measure(find)
+        yield settings, *measure(find, np.asarray)
 
 
 def best(count: int, method: str, points: Iterator[Point]) -> Iterator[dict[str, Any]]:
