@@ -34,10 +34,23 @@ def index_to_read(label: str, value: Any) -> None:
     elif address := remote_index(value):
         raise FolderError(
             f"{shown(address)} is an address, and this step takes an index of this machine, or milvus://..: copy it "
-            "here first (serve --index reads indexes at addresses)"
+            "here first (search and serve --index read indexes at addresses)"
         )
     else:
         read_manifest(Path(value), kind=KIND, version=VERSION)
+
+
+def check_local_of_copy(index: str, verify: int, local: Path | None) -> None:
+    """Checks that local features for verification are named with an index at an address, whose own are not copied.
+
+    Raises:
+        ArgumentError: they are not.
+    """
+    if verify and local is None and (address := remote_index(index)):
+        raise ArgumentError(
+            f"--verify needs --local with the index {shown(address)}: the local features of an index at an address are "
+            "not copied; name the folder of descriptors that has them, or its address"
+        )
 
 
 def remote_index(place: str | Path) -> str | None:
@@ -46,8 +59,8 @@ def remote_index(place: str | Path) -> str | None:
 
 
 @takes_addresses
-def index_to_serve(label: str, value: Any) -> None:
-    """The kind of an option that names an index to serve, which may be at an address; the storage is asked nothing.
+def index_to_search(label: str, value: Any) -> None:
+    """The kind of an option that names an index to search, which may be at an address; the storage is asked nothing.
 
     Raises:
         ArgumentError: there is no storage of this kind, or the address is invalid.

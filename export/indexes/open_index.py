@@ -33,6 +33,29 @@ def follow_index(place: str | Path, following: Following, copy: Path | None = No
     return CopiedIndex(address, copy, following)
 
 
+def place_to_search(place: str) -> str:
+    """Returns where an index can be opened: at an address such as s3://BUCKET/INDEX its copy, brought up to date.
+
+    The copy is in the user's cache folder, the same as that of a server of this machine.
+
+    Args:
+        place: an index as for `follow_index`.
+
+    Raises:
+        ArgumentError: there is no cache folder.
+        FolderError: there is no index at the address, or it is damaged.
+        RemoteError: the storage of the address does not answer, or refuses.
+    """
+    address = remote_index(place)
+    if address is None:
+        return place
+    from ..folder_index.copied_index import IndexCopy
+
+    copy = IndexCopy(address)
+    copy.update(wait=True)
+    return str(copy.folder)
+
+
 def place_of(index: NeighbourIndex, place: str) -> str:
     """Returns the folder of an open index, or the address of a collection: of a copy, that of the copy."""
     return str(getattr(index, "folder", place))

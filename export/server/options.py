@@ -10,7 +10,6 @@ from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_packa
 from keras_retrieval.pipelines.command.options import Argument, Option
 from keras_retrieval.pipelines.descriptors.folder import described_folder
 from keras_retrieval.pipelines.files.durable import FolderError
-from keras_retrieval.pipelines.files.remote_errors import shown
 from keras_retrieval.pipelines.local_features.matchers import MATCHER_HELP, MUTUAL, check_matcher
 
 from keras_retrieval.errors import ArgumentError
@@ -24,7 +23,7 @@ from ..index_contract.calibration import CALIBRATION_HELP, MIN_PROBABILITY_HELP
 from ..index_contract.contract import NeighbourIndex
 from ..index_contract.errors import CalibrationError
 from ..indexes.calibrated import LiveCalibration
-from ..indexes.kinds import index_to_serve, remote_index
+from ..indexes.kinds import check_local_of_copy, index_to_search, remote_index
 from ..indexes.open_index import place_of
 from ..indexes.verified_search import LOCAL_HELP, VERIFY_HELP, VerifiedSearch, check_matching, open_local_features
 from ..search_page.probabilities import Judge, Judging, no_judge
@@ -57,7 +56,7 @@ class ServeOptions(AccessOptions):
         Option(
             "Index to search, a folder, its address such as s3://BUCKET/INDEX, or milvus://HOST:PORT/COLLECTION: adds"
             " the signature `search` and the search page at /.",
-            kind=index_to_serve,
+            kind=index_to_search,
         ),
     ] = None
     index_copy: Annotated[
@@ -184,11 +183,8 @@ class ServeOptions(AccessOptions):
             raise ArgumentError("--photos is the folder of --index's photos: give both")
         if self.verify and self.index is None:
             raise ArgumentError("--verify verifies the photos of --index: give both")
-        if self.verify and self.local is None and self.index is not None and (there := remote_index(self.index)):
-            raise ArgumentError(
-                f"--verify needs --local with --index {shown(there)}: the local features of an index at an address are "
-                "not copied; name the folder of descriptors that has them, or its address"
-            )
+        if self.index is not None:
+            check_local_of_copy(self.index, self.verify, self.local)
         if self.local is not None and not self.verify:
             raise ArgumentError("--local is for --verify: give --verify 100, or leave --local out")
         for label, value in {"min-probability": self.min_probability, "calibration": self.calibration}.items():

@@ -151,7 +151,7 @@ _OF_FUNCTIONS = {
     "check_extractor": (MISSING, f"{MISSING}.onnx", "typo"),
     "check_dataset": ("typo", "nowhere.json", "roxford5k:typo"),
     "index_to_read": (MISSING, FILE, FOLDER),
-    "index_to_serve": (MISSING, FILE, FOLDER),
+    "index_to_search": (MISSING, FILE, FOLDER),
     "index_or_photos": (MISSING, FILE),
     "index_to_export": (MISSING, FILE, FOLDER),
     "index_to_write": (FILE,),

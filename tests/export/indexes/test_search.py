@@ -8,15 +8,18 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from keras_retrieval.pipelines.files.durable import FolderError
 from PIL import Image
 
 from export.indexes.index import index
 from export.indexes.page import SHOWN
 from export.indexes.search import search
+from keras_retrieval.errors import ArgumentError
 from keras_retrieval.metrics import average_precision
 from keras_retrieval.ranking.methods import parse, rank
 from pipelines.descriptors.extract import extract
 from pipelines.photos.reader import read_photo
+from tests.helpers.faulty_storage import faulty_storage, upload
 from tests.helpers.small import draw, saved_network, shards
 
 pytest.importorskip("scann")
@@ -60,6 +63,23 @@ def test_neighbours_are_those_of_all_products_without_the_query(made):
         assert len(query.names) == 6
         np.testing.assert_allclose(query.scores, np.sort(products)[::-1][:6], atol=1e-5)
         np.testing.assert_allclose(products[[names.index(name) for name in query.names]], query.scores, atol=1e-5)
+
+
+def test_an_index_at_an_address_is_searched_as_a_folder_is(made, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_RETRIEVAL_CACHE", str(tmp_path / "cache"))
+    queries = [made / "photos" / name for name in list(PHOTOS)[:2]]
+    here = search(str(made / "index"), queries, k=4)
+    with faulty_storage(monkeypatch) as faults:
+        upload(made / "index", "bucket/index")
+        faults.every, faults.outage = 7, (0.0, 60.0)
+        there = search("faulty://bucket/index", queries, k=4)
+        with pytest.raises(ArgumentError, match="--verify needs --local with the index faulty://bucket/index"):
+            search("faulty://bucket/index", queries, verify=5)
+        with pytest.raises(FolderError, match="faulty://bucket/none"):
+            search("faulty://bucket/none", queries)
+    assert [(one.names, one.scores.tolist(), one.own) for one in there] == [
+        (one.names, one.scores.tolist(), one.own) for one in here
+    ]
 
 
 def test_the_names_of_a_large_index_are_not_listed(made, monkeypatch):

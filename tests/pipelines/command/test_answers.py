@@ -177,7 +177,7 @@ TAKE_ADDRESSES = {
     "app": {"host", "allow_host"}, "extract": {"photos", "output"}, "tuples": {"source", "photos", "descriptors"},
     "evaluate": {"distractors"}, "localize": {"index"}, "index": {"descriptors", "output"},
     "update": {"add", "photos"}, "calibrate": {"local"}, "groups": {"collection", "photos", "local"},
-    "search": {"photos", "local"}, "serve": {"index", "local", "host", "allow_host"},
+    "search": {"index", "photos", "local"}, "serve": {"index", "local", "host", "allow_host"},
     "edge-maps": {"photos", "output"}, "train": {"photos"}, "classify": {"photos"}, "train-proposals": {"photos"},
     "positions": {"photos"}, "duplicates": {"photos"}, "reconstruct": {"photos"}, "pairs": {"photos", "queries"},
     "clean": {"photos"}, "whiten": {"tuples", "photos"},
