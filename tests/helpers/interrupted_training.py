@@ -89,7 +89,7 @@ def main(folder, kills, seed, **changes):
     from pipelines.training.train import train
 
     report.training_page = lambda *_: ""  # each process would import Matplotlib for charts that nobody looks at
-    folder, changes = Path(folder), {"epochs": 3 + 2 * kills} | changes
+    folder, changes = Path(folder), {"epochs": 5 + 2 * kills} | changes
     attempt(lambda: make_collection(folder))
     whole, broken = options(folder, output=folder / "whole", **changes), options(folder, resume=True, **changes)
     started = time.monotonic()

@@ -7,12 +7,14 @@ import re
 import subprocess
 import sys
 from dataclasses import fields
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 
 import keras_retrieval
+from keras_retrieval import losses
 from keras_retrieval.errors import ArgumentError
 from keras_retrieval.layers.gem import gem_layers
 from pipelines.command.options import help_texts
@@ -26,6 +28,7 @@ from pipelines.training import interpolation, report
 from pipelines.training import run as training_run
 from pipelines.training.checkpoint import CheckpointError, read_checkpoint
 from pipelines.training.errors import TrainingError
+from pipelines.training.network import loss_of
 from pipelines.training.recipe import RECIPE, RECIPES
 from pipelines.training.train import train
 from pipelines.training.train_options import TrainOptions
@@ -212,9 +215,14 @@ def test_the_samples_have_negatives_of_other_objects(run):
         assert len(set(scenes)) == 3
 
 
+def marked_long(*values):
+    """Options that take long, beside others that run the same code."""
+    return pytest.param(*values, marks=pytest.mark.long)
+
+
 @pytest.mark.parametrize(("changes", "tolerance"), [
-    ({"padded": False}, 2e-5), ({"padded": False, "chunk": 4}, 2e-5), ({"chunk": 4}, 2e-5), ({"jit": True}, 2e-5),
-    ({"checkpoint_steps": 0}, 0), ({"tensorboard": True}, 0),
+    ({"padded": False, "chunk": 4}, 2e-5), ({"chunk": 4}, 2e-5), ({"jit": True}, 2e-5), ({"checkpoint_steps": 0}, 0),
+    marked_long({"padded": False}, 2e-5), marked_long({"tensorboard": True}, 0),
 ])  # fmt: skip
 def test_options_of_speed_and_memory_change_no_weight(folder, bare_baseline, changes, tolerance):
     name = "same" + "".join(changes)  # photos fill their maps here, since no convolution pads
@@ -223,10 +231,11 @@ def test_options_of_speed_and_memory_change_no_weight(folder, bare_baseline, cha
 
 
 @pytest.mark.parametrize("changes", [
-    {"precision": "bfloat16"}, {"augment": 0.5}, {"loss": "triplet"}, {"loss": "batch-hard"},
-    {"loss": "semi-hard"}, {"loss": "average-precision"}, {"margin": 1.2}, {"lr": 5e-4}, {"weight_decay": 0.1},
-    {"negatives": 2}, {"batch": 3}, {"seed": 1}, {"pool": 12}, {"loss": "ranking"}, {"positive": "nearest"},
-    {"sample": 4},
+    {"precision": "bfloat16"}, {"augment": 0.5}, {"loss": "triplet"}, {"loss": "average-precision"}, {"margin": 1.2},
+    {"weight_decay": 0.1}, {"batch": 3}, {"seed": 1}, {"pool": 12}, {"positive": "nearest"}, {"sample": 4},
+    *(marked_long(one) for one in (
+        {"loss": "batch-hard"}, {"loss": "semi-hard"}, {"loss": "ranking"}, {"lr": 5e-4}, {"negatives": 2},
+    )),
 ], ids=str)  # fmt: skip
 def test_options_of_learning_change_the_weights(folder, bare_baseline, changes):
     name = "other" + "".join(f"{key}{value}" for key, value in changes.items())
@@ -235,6 +244,20 @@ def test_options_of_learning_change_the_weights(folder, bare_baseline, changes):
     assert all(np.isfinite(array).all() for array in found)
     assert 1e-6 < farthest(found, bare_baseline.weights) < 1
     assert {key: results["options"][key] for key in changes} == changes
+
+
+def test_each_loss_is_that_of_its_name_with_its_margin(folder):
+    network = SimpleNamespace(name="small", output_shape=(None, 16))
+    of_margin = {
+        "contrastive": losses.ContrastiveLoss, "triplet": losses.TripletLoss, "batch-hard": losses.BatchHardTripletLoss,
+        "semi-hard": losses.SemiHardTripletLoss, "ranking": losses.WeaklySupervisedRankingLoss,
+    }  # fmt: skip
+    for name, kind in of_margin.items():
+        loss = loss_of(TrainOptions(**options(folder, loss=name, margin=0.3)), network)
+        assert (type(loss), loss.get_config()["margin"]) == (kind, 0.3)
+    assert (
+        type(loss_of(TrainOptions(**options(folder, loss="average-precision")), network)) is losses.AveragePrecisionLoss
+    )
 
 
 def test_p_moves_as_many_times_faster_as_asked(folder):
@@ -314,12 +337,15 @@ def test_validation_of_one_object_is_none(folder, tmp_path, caplog):
     assert "no validation: all photos that are set aside may show one object" in caplog.text
 
 
-def test_two_kills_at_random_moments(tmp_path):
+@pytest.mark.parametrize("kills", ["1", marked_long("3")])
+def test_kills_at_random_moments(tmp_path, kills):
     found = subprocess.run(
-        [sys.executable, "-m", "tests.helpers.interrupted_training", str(tmp_path), "2"], capture_output=True, text=True
+        [sys.executable, "-m", "tests.helpers.interrupted_training", str(tmp_path), kills],
+        capture_output=True,
+        text=True,
     )
     assert found.returncode == 0, found.stdout + found.stderr
-    assert "2 kills" in found.stdout
+    assert f"{kills} kills" in found.stdout
 
 
 def test_a_run_goes_on_to_more_epochs_as_if_it_had_never_ended(folder):
@@ -365,7 +391,6 @@ def test_an_unfinished_run_is_not_begun_anew_nor_gone_on_with_otherwise(run, fol
         train(**arguments | {"lr": 0.002, "resume": True})
 
 
-@pytest.mark.kernels
 def test_auto_is_float32_without_native_kernels_and_resumes_only_as_that(folder, baseline, monkeypatch, caplog):
     """A run records the precision that auto stands for, so that another machine does not change it in silence."""
     monkeypatch.setattr(precision_module, "_gpus", list)

@@ -40,8 +40,9 @@ def described(model, folder, names):
     return np.concatenate([model(read_photo(folder / name)[None]).numpy() for name in names])
 
 
-@pytest.mark.kernels
-@pytest.mark.parametrize(("method", "dim"), [("lw", None), ("lw", 3), ("pca", 4)])
+@pytest.mark.parametrize(
+    ("method", "dim"), [pytest.param("lw", None, marks=pytest.mark.kernels), ("lw", 3), ("pca", 4)]
+)
 def test_the_saved_network_whitens_after_the_scales_are_joined(scenes, network, tmp_path, method, dim):
     output = whiten(
         str(network), scenes, tmp_path / "w.keras", method=method, dim=dim, size=56, scales="1,0.5",
