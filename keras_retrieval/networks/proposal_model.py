@@ -34,7 +34,7 @@ class ProposalModel(keras.Model):
         ArgumentError: the network has no region proposals, or its layers are not a chain, see `PaddedNetwork`.
 
     Example:
-        >>> model = ProposalModel(keras_retrieval.build("vgg16_rmac", regions="proposals"))
+        >>> model = ProposalModel(keras_retrieval.build("alexnet_rmac", regions="proposals"))
         >>> model.compile("adam", loss=losses.ProposalLoss())
         >>> photos, sizes = np.zeros((1, 64, 64, 3)), np.array([[64, 48]])
         >>> anchors, cells = model.anchors(64)

@@ -49,8 +49,8 @@ class TupleModel(keras.Model):
             see `PaddedNetwork`.
 
     Example:
-        >>> model = TupleModel(keras_retrieval.build("vgg16_gem", p_speed=10))
-        >>> model.compile(published_adam(steps_per_epoch=400), loss=losses.ContrastiveLoss(margin=0.75))
+        >>> model = TupleModel(keras_retrieval.build("alexnet_gem", p_speed=10))
+        >>> model.compile(published_adam(steps_per_epoch=400), loss=losses.ContrastiveLoss(margin=0.7))
         >>> photos, sizes = np.zeros((2, 7, 64, 64, 3)), np.full((2, 7, 2), 64)
         >>> objects = np.array([[0, 0, 1, 2, 3, 4, 5]] * 2)
         >>> history = model.fit({"photos": photos, "sizes": sizes}, objects, batch_size=1, verbose=0)

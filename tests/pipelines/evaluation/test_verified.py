@@ -52,8 +52,13 @@ def scored(made, output, **options):
     )
 
 
-def test_verified_photos_come_first(made, tmp_path):
-    plain = scored(made, tmp_path)
+@pytest.fixture(scope="module")
+def plain(made, tmp_path_factory):
+    """The scores without verification."""
+    return scored(made, tmp_path_factory.mktemp("plain"))
+
+
+def test_verified_photos_come_first(made, plain, tmp_path):
     verified = scored(made, tmp_path, verify=10)
     assert plain["mean"]["all"]["mAP"] < 1
     assert verified["mean"]["all"]["mAP"] == 1
@@ -71,8 +76,8 @@ def test_features_are_stored_in_the_type_that_is_given(made, tmp_path):
     assert found["local"]["bytes_per_photo"] < 400 * 68 + 100
 
 
-def test_only_the_first_photos_are_verified(made, tmp_path):
-    plain, one = scored(made, tmp_path), scored(made, tmp_path, verify=1)
+def test_only_the_first_photos_are_verified(made, plain, tmp_path):
+    one = scored(made, tmp_path, verify=1)
     assert one["mean"] == plain["mean"]
 
 
