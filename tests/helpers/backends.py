@@ -6,6 +6,7 @@ here a function is one program. A layer must be built before, as weights are not
 
 import keras
 import numpy as np
+import pytest
 from keras import ops
 
 
@@ -17,6 +18,30 @@ def run(function, *arrays):
         # jax.jit keeps the program of a function, and with it the weights that a layer had.
         return jax.jit(lambda *arrays: function(*arrays))(*arrays)
     return function(*arrays)
+
+
+slow_on_jax = pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="JAX compiles it for seconds, and a smaller test there runs the same code"
+)
+
+
+def value_and_gradient(function):
+    """A function of x and other arrays: the value of `function`, and d value / d x, as numpy; on JAX one program."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        program = jax.jit(jax.value_and_grad(function))
+        return lambda x, *rest: tuple(map(np.asarray, program(ops.convert_to_tensor(x), *rest)))
+    import tensorflow as tf
+
+    def found(x, *rest):
+        x = tf.convert_to_tensor(x)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = function(x, *rest)
+        return y.numpy(), tape.gradient(y, x).numpy()
+
+    return found
 
 
 def call(layer, x, mask=None):

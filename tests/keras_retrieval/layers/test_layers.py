@@ -14,7 +14,7 @@ from keras import ops
 from keras_retrieval import layers
 from keras_retrieval.layers.gem import gem_layers
 from keras_retrieval.layers.region_grid import region_masks
-from tests.helpers.backends import call, gradient, run
+from tests.helpers.backends import call, gradient, run, value_and_gradient
 
 pytestmark = pytest.mark.backend
 MAP = (2, 9, 13, 8)
@@ -97,6 +97,7 @@ def functional(layer, x):
     return keras.Model(inputs, layer(inputs))
 
 
+@pytest.mark.skipif(jax, reason="shapes are computed alike on all backends, and JAX compiles the layer again")
 @rows
 def test_output_shape(name):
     layer, x = make(name)
@@ -141,15 +142,6 @@ def test_mixed_bfloat16(name):
     assert all(keras.backend.standardize_dtype(weight.dtype) == "float32" for weight in mixed.weights)
 
 
-@rows
-def test_compiled_gives_the_same(name):
-    layer, x = make(name)
-    model = functional(layer, x)
-    model.compile(jit_compile=True)
-    expected = numpy(run(model, x))  # operation by operation, except on JAX, which would compile each of them
-    np.testing.assert_allclose(model.predict_on_batch(x), expected, rtol=2e-5, atol=2e-5)
-
-
 LEARNING = [
     *("gem", "gem fast", "gemmp", "rmac whitened", "regional gem", "netvlad", "whitening", "edge filter"),
     *(
@@ -165,6 +157,19 @@ LEARNING = [
         "block gated",
     ),
 ]
+
+
+# On JAX all tests compile layers: those that learn or take masks have others.
+COMPILED = [name for name, row in ROWS.items() if not jax or not (row[2] or name in LEARNING)]
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiled_gives_the_same(name):
+    layer, x = make(name)
+    model = functional(layer, x)
+    model.compile(jit_compile=True)
+    expected = numpy(run(model, x))  # operation by operation, except on JAX, which would compile each of them
+    np.testing.assert_allclose(model.predict_on_batch(x), expected, rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.kernels
@@ -188,8 +193,8 @@ def test_training_step_moves_every_weight(name):
 @masked_rows
 def test_padded_map_gives_the_pooling_of_the_unpadded(name):
     layer, x = make(name)
-    sizes = [(9, 13), (5, 4), (1, 6), (9, 2)][2 * jax :]
-    x = np.concatenate([x, 3 * x])[2 * jax :]
+    sizes = [(9, 13), (5, 4), (1, 6), (9, 2)][3 * jax :]  # a program for each
+    x = np.concatenate([x, 3 * x])[3 * jax :]
     mask = np.zeros((len(x), 9, 13), bool)
     for photo, (h, w) in enumerate(sizes):
         mask[photo, :h, :w] = True
@@ -222,7 +227,7 @@ def test_padding_has_no_gradient(name):
 def test_any_size_of_map(name):
     layer, x = make(name)
     model = functional(layer, x)
-    for size in ((1, 1), (2, 2), (1, 4), (3, 1), (7, 40)):
+    for size in ((1, 1), (3, 1), (7, 40)):
         small = np.random.default_rng(0).gamma(0.5, 2.0, (2, *size, 8)).astype("float32")
         y = numpy(call(layer, small))
         assert np.isfinite(y).all()
@@ -233,8 +238,9 @@ def test_any_size_of_map(name):
 def test_all_zero_map_is_finite_with_finite_gradient(name):
     layer, x = make(name)
     layer.build(x.shape)
-    dx = gradient(lambda x: ops.sum(layers.L2Normalization()(layer(x))), np.zeros_like(x))
-    assert np.isfinite(numpy(call(layer, np.zeros_like(x)))).all()
+    l2 = layers.L2Normalization()
+    value, dx = value_and_gradient(lambda x: ops.sum(l2(layer(x))))(np.zeros_like(x))
+    assert np.isfinite(value)
     assert np.isfinite(dx).all()
 
 

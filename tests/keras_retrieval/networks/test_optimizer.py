@@ -62,8 +62,7 @@ def test_weights_decay_apart_from_the_gradient_and_some_do_not():
     np.testing.assert_allclose(ops.convert_to_numpy(stays), 1.0)
 
 
-@pytest.mark.parametrize("with_mask", [False, True])
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize(("with_mask", "policy"), [(True, "float32"), (False, "mixed_bfloat16")])
 def test_a_block_that_is_computed_again_has_the_same_gradients(with_mask, policy):
     x = np.random.default_rng(0).normal(size=(2, 5, 8)).astype("float32")
     mask = np.array([[True] * 5, [True, True, True, False, False]]) if with_mask else None

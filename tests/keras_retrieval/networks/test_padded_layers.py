@@ -10,7 +10,7 @@ from keras_retrieval import layers
 from keras_retrieval.networks.build import assemble
 from keras_retrieval.networks.multi_scale import PaddedScales, multi_scale
 from keras_retrieval.networks.padded import PaddedNetwork, misfit
-from tests.helpers.backends import run
+from tests.helpers.backends import run, slow_on_jax
 
 RNG = np.random.default_rng(0)
 SIZES = ((41, 56), (56, 38), (33, 33))
@@ -71,14 +71,20 @@ def test_without_masks_the_padding_is_read():
 
 
 @pytest.mark.backend
-@pytest.mark.parametrize("name", ["alexnet_rmac", "torchresnet18_gem"])
-def test_scales_and_mirrors_of_padded_photos(name):
-    network = keras_retrieval.build(name, weights=None, dim=16)
-    scales = (1, 0.7071, 1.3) if name == "alexnet_rmac" else (0.9,)
-    options = {"scales": scales, "mirror": name == "alexnet_rmac", "antialias": name != "alexnet_rmac"}
-    jax = keras.backend.backend() == "jax"  # which compiles a program for each size
-    sizes = tuple((2 * height, 2 * width) for height, width in SIZES[: 2 if jax else None])
-    photos, images, sides = padded_batch(sizes)
+@pytest.mark.parametrize(
+    ("name", "scales", "mirror", "antialias"),
+    [
+        ("of each kind of layer", (1, 0.7071), True, True),
+        pytest.param("alexnet_rmac", (1, 0.7071, 1.3), True, False, marks=slow_on_jax),
+        pytest.param("torchresnet18_gem", (0.9,), False, True, marks=slow_on_jax),
+    ],
+)
+def test_scales_and_mirrors_of_padded_photos(name, scales, mirror, antialias):
+    made = "_" not in name
+    network = assembled(convolutions) if made else keras_retrieval.build(name, weights=None, dim=16)
+    options = {"scales": scales, "mirror": mirror, "antialias": antialias}
+    # JAX compiles a program for each size.
+    photos, images, sides = padded_batch(SIZES[:2] if made else [(2 * height, 2 * width) for height, width in SIZES])
     whole, padded = multi_scale(network, **options), PaddedScales(network, **options)
     expected = [ops.convert_to_numpy(run(whole, photo[None]))[0] for photo in photos]
     found = run(lambda images, sizes: padded({"photos": images, "sizes": sizes}), images, sides)

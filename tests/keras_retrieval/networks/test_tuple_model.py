@@ -11,7 +11,7 @@ from keras_retrieval.networks.optimizer import decayed_rate, published_adam
 from keras_retrieval.networks.padded import PaddedNetwork
 from keras_retrieval.networks.precision import set_trunk_precision
 from keras_retrieval.networks.tuple_model import TupleModel
-from tests.helpers.backends import gradient, run
+from tests.helpers.backends import gradient, run, slow_on_jax
 from tests.helpers.small import network
 from tests.helpers.small_tuples import SIDE, batch, network_with_statistics, photos
 
@@ -59,7 +59,7 @@ def test_what_stands_in_the_padding_does_not_matter():
     np.testing.assert_array_equal(numpy(model(inputs)), clean)
 
 
-@pytest.mark.parametrize("pooling", ["gem", "rmac"])
+@pytest.mark.parametrize("pooling", ["rmac", pytest.param("gem", marks=slow_on_jax)])
 def test_every_pooling_of_a_real_trunk_takes_padded_photos(pooling):
     net = keras_retrieval.build(f"alexnet_{pooling}", weights=None)
     normalization, trunk, *head = net.layers[1:]
@@ -78,9 +78,6 @@ def test_every_pooling_of_a_real_trunk_takes_padded_photos(pooling):
     np.testing.assert_allclose(numpy(found), numpy(expected), atol=1e-6)
 
 
-slow_on_jax = pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX compiles it for half a minute")
-
-
 @pytest.mark.parametrize("name", ["alexnet", pytest.param("vgg16", marks=slow_on_jax)])
 def test_cells_are_those_of_the_feature_map_at_every_side(name):
     padded = PaddedNetwork(keras_retrieval.build(f"{name}_gem", weights=None))
@@ -91,7 +88,7 @@ def test_cells_are_those_of_the_feature_map_at_every_side(name):
     assert cells[0] == 1
 
 
-@pytest.mark.parametrize("size", [(0, 0), (1, 1), (2, 64), (64, 3)])
+@pytest.mark.parametrize("size", [(0, 0), (64, 3), *(pytest.param(s, marks=slow_on_jax) for s in ((1, 1), (2, 64)))])
 def test_photos_too_small_for_a_cell_give_numbers_and_gradients(size):
     net = network()
     padded = PaddedNetwork(net)
@@ -167,7 +164,10 @@ def test_frozen_layers_stay():
 
 
 @pytest.mark.kernels
-@pytest.mark.parametrize(("policy", "jit", "tolerance"), [("mixed_bfloat16", False, 0.2), ("float32", True, 1e-4)])
+@pytest.mark.parametrize(
+    ("policy", "jit", "tolerance"),
+    [pytest.param("mixed_bfloat16", False, 0.2, marks=slow_on_jax), ("float32", True, 1e-4)],
+)
 def test_bfloat16_and_compilation_train_alike(policy, jit, tolerance):
     found = []
     for options in (("float32", False), (policy, jit)):
