@@ -45,7 +45,8 @@ _LARGE = {name for name, shape in TRANSFORMERS.items() if shape.width > 384}
 FIRST = list({_family(name): name for name in reversed(BACKBONES) if name not in _LARGE}.values())
 NAMED = [name for name in BACKBONES if name not in TRANSFORMERS and name != "alexnet"]
 # Smaller tests run their code: that of NAMED for Keras' own, tests of published files for ConvNeXt and transformers.
-LONG = {"densenet121", "efficientnetv2b0", "convnexttiny", "dinov2vits14", "dinov3vits16"}
+LONG = {"densenet121", "efficientnetv2b0", "convnexttiny", "dinov2vits14", "dinov2vits14reg", "dinov3vits16"}
+LONG |= {"torchresnet50layer3", "cvnetresnet50"}  # stages and numbers of the ResNets that stay
 
 
 def marked_long(names, long):
@@ -168,7 +169,12 @@ def test_netvlad_takes_vgg_before_its_last_relu_and_the_others_after():
         assert last.activation.__name__ == activation
 
 
-@pytest.mark.parametrize("name", ["vgg16_netvlad", "alexnet_netvlad", "torchresnet18_netvlad", "resnet50_netvlad"])
+@pytest.mark.parametrize(
+    "name",
+    marked_long(
+        ["alexnet_netvlad", "torchresnet18_netvlad", "vgg16_netvlad", "resnet50_netvlad"], {"resnet50_netvlad"}
+    ),
+)
 def test_negative_activations_reach_netvlad(name, tmp_path):
     model = keras_retrieval.build(name, weights=None)
     model.save(tmp_path / "model.keras")

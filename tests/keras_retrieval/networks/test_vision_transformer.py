@@ -17,8 +17,8 @@ from keras_retrieval.networks.vision_transformer import vision_transformer
 SMALL = {"salad": {"clusters": 3, "features": 5}, "boq": {"width": 64, "rows": 2}, "netvlad": {"clusters": 4}}
 SHAPES = {
     "dinov2": dinov2(64, 2),
-    "dinov2 registers": dinov2(64, 2, 4, hidden=96, gated=True),
-    "dinov3": dinov3(64, 2),
+    "dinov2 registers": dinov2(64, 1, 4, hidden=96, gated=True),
+    "dinov3": dinov3(64, 1),
 }
 
 

@@ -296,7 +296,7 @@ def convnext_state(trunk, family):
     return state | {"classifier.2.weight" if torchvision else "head.weight": np.ones((3, 768), "f4")}
 
 
-@pytest.mark.parametrize("family", CONVNEXTS)
+@pytest.mark.parametrize("family", ["torchvision", pytest.param("published", marks=pytest.mark.long)])
 def test_convnext_with_its_own_normalisation(family, second_convnext, tmp_path):
     trunk, descriptor = second_convnext
     path = save(tmp_path / "convnext.pth", convnext_state(trunk, family))
@@ -362,9 +362,9 @@ def mobile():
     return model, described(keras.Model(model.input, model.get_layer("l2").output))
 
 
-@pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize(
-    ("suffix", "whole"), [(".weights.h5", True), (".weights.h5", False), (".keras", True), (".keras", False)]
+    ("suffix", "whole", "named"),
+    [(".weights.h5", True, True), (".weights.h5", False, False), (".keras", True, False), (".keras", False, True)],
 )
 def test_keras_3(suffix, whole, named, mobile, tmp_path):
     model, descriptor = mobile
@@ -385,7 +385,9 @@ def second_convnext():
     return trunk, described(model)
 
 
-@pytest.mark.parametrize("suffix", [".h5", ".weights.h5", ".keras"])
+@pytest.mark.parametrize(
+    "suffix", [".h5", *(pytest.param(s, marks=pytest.mark.long) for s in (".weights.h5", ".keras"))]
+)
 def test_layers_that_keras_named_in_another_process(suffix, second_convnext, tmp_path):
     trunk, descriptor = second_convnext
     path = tmp_path / f"net{suffix}"
@@ -415,11 +417,9 @@ def resnet():
 @pytest.mark.parametrize(
     ("order", "prefix"),
     [
-        ("as it is", ""),
         ("sorted", "torchresnet18/"),
-        ("reversed", ""),
-        ("reversed", "torchresnet18/"),
         ("shuffled", ""),
+        *(pytest.param(*one, marks=pytest.mark.long) for one in (("as it is", ""), ("reversed", "torchresnet18/"))),
     ],
 )
 def test_npz_by_names_and_never_by_order(order, prefix, resnet, tmp_path):
@@ -591,7 +591,7 @@ def _vgg_bn():
         place, inputs = place + 3, width
 
 
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.long] * (n == "shallower ResNet")) for n in WRONG])
 def test_a_file_of_another_network(name, tmp_path):
     make, trunk, message = WRONG[name]
     refuse(save(tmp_path / "net.pth", make()), trunk, message)
@@ -625,7 +625,10 @@ def random_trunk(name):
 
 @pytest.mark.parametrize(
     ("saved", "wanted", "suffix"),
-    [("resnet101", "resnet50", ".h5"), ("vgg19", "vgg16", ".h5"), ("vgg19", "vgg16", ".weights.h5")],
+    [
+        *(("vgg19", "vgg16", ".h5"), ("vgg19", "vgg16", ".weights.h5")),
+        pytest.param("resnet101", "resnet50", ".h5", marks=pytest.mark.long),
+    ],
 )
 def test_a_deeper_network_of_keras(saved, wanted, suffix, tmp_path):
     trunk = random_trunk(saved)

@@ -8,7 +8,7 @@ import keras_retrieval
 from pipelines.networks import cirtorch
 from tests.helpers import published_networks as published
 
-NETWORKS: list[tuple[str, str, dict]] = [
+NETWORKS = [
     ("alexnet", "mac", {}),
     ("alexnet", "spoc", {"whitening": True}),
     ("alexnet", "gemmp", {}),
@@ -18,7 +18,7 @@ NETWORKS: list[tuple[str, str, dict]] = [
     ("alexnet", "gemmp", {"regional": True}),
     ("vgg16", "gem", {"whitening": True}),
     ("resnet50", "gem", {"whitening": True}),
-    ("resnet101", "gem", {}),
+    pytest.param("resnet101", "gem", {}, marks=pytest.mark.long),
 ]
 
 

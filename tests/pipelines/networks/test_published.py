@@ -34,8 +34,9 @@ TOKENS = {
     "dinov2_vits14_reg": ("safetensors", "dinov2vits14reg_cls"),
     "dinov3_vits16": ("pth old", "dinov3vits16_cls"),
 }
-# Their trunk is that of salad_vits14 and dinov2_vits14_reg, and the pooling of the first is that of boq_resnet50.
-LONG = {"boq_dinov2_vits14", "dinov2_vits14"}
+# Their trunks are those of salad_vits14 and dinov2_vits14_reg, and of VGG16 in other files; their poolings are those of
+# boq_resnet50 and cosplace_resnet18.
+LONG = {"boq_dinov2_vits14", "dinov2_vits14", "cosplace_vgg16"}
 
 
 def marked_long(names):
