@@ -11,6 +11,8 @@ from keras_retrieval.pipelines.descriptors.folder import described_folder
 from keras_retrieval.pipelines.engines.options import EngineOptions
 from keras_retrieval.pipelines.files.durable import MANIFEST, FolderError
 from keras_retrieval.pipelines.files.finished_folders import GROUPS
+from keras_retrieval.pipelines.files.remote import address_of
+from keras_retrieval.pipelines.files.remote_errors import shown
 from keras_retrieval.pipelines.networks.custom_layers import CustomLayers
 from keras_retrieval.pipelines.networks.kinds import NETWORK
 from keras_retrieval.pipelines.photos.intake_options import PHOTO_PLACE
@@ -116,6 +118,10 @@ class GroupsOptions(CustomLayers, RuntimeOption, EngineOptions):
             Writes("file", FolderError, made=(GROUPS,))("OUTPUT", str(self.output / name))
         if self.links:
             check_links(self.output)
+            if address := address_of(self.photos or (self.collection if self.like is not None else "")):
+                raise ArgumentError(
+                    f"--links needs the photos, and {shown(address)} is an address: name their folder on this machine"
+                )
         if self.model is not None and self.like is None:
             raise ArgumentError(f"--model {self.model} is the network of --like: give both")
         if self.photos is not None and self.like is not None:

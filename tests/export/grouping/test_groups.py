@@ -10,6 +10,7 @@ from keras_retrieval.pipelines.files.durable import FolderError
 
 from export.folder_index.folder_index import FolderIndex
 from export.grouping.groups import groups
+from export.grouping.options import GroupsOptions
 from export.grouping.result import Group, write_links
 from export.index_contract.calibration import FILE, Calibration, Curve, network_of, write_calibration
 from export.index_contract.errors import CalibrationError
@@ -78,6 +79,9 @@ def test_a_second_run_replaces_the_files_of_the_first(made, tmp_path, monkeypatc
         assert (out / "groups.html").read_text() == page
         with pytest.raises(ArgumentError, match="faulty://bucket/photos is an address: name"):
             groups(str(made / "index"), out, photos="faulty://bucket/photos", links=True)
+        with pytest.raises(ArgumentError, match="faulty://bucket/photos is an address: name"):
+            GroupsOptions("faulty://bucket/photos", out, like=str(made / "index"), links=True)
+        GroupsOptions("faulty://bucket/photos", out, like=str(made / "index"))
 
 
 def test_what_cannot_be_promised_or_does_not_fit_is_refused(made, tmp_path):
