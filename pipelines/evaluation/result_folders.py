@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files.durable import fingerprint
+from ..files.remote import place_text
 from ..local_features.extractors import extractor_identity
 from ..local_features.matchers import matcher_identity
 from ..networks.files import model_identity
@@ -33,7 +34,7 @@ def setting_of(options: EvaluateOptions) -> Setting:
     setting = {name: value for name, value in options.facts().items() if name not in ("output", "replace")}
     for name in ("photos", "gnd", "distractors"):
         if setting[name]:
-            setting[name] = str(Path(setting[name]).resolve())
+            setting[name] = place_text(Path(setting[name]))
     if options.model:
         setting["model"] = model_identity(options.model)
         if options.verify:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,6 +12,8 @@ from PIL import Image
 
 from pipelines.descriptors.extract import extract
 from pipelines.evaluation.evaluate import evaluate
+from pipelines.evaluation.options import EvaluateOptions
+from pipelines.evaluation.result_folders import setting_of
 from pipelines.photos.reader import read_photo
 from tests.helpers.owned_files import replaceable
 from tests.helpers.small_network import draw_photo, save_network
@@ -240,6 +243,13 @@ def test_results_of_every_setting_are_kept(network, photos, tmp_path, capsys):
     assert (kept / "page.html").read_text() == page
     evaluate(str(network), **options)
     assert len(list((tmp_path / "out").glob("setting-*/results.json"))) == 2
+
+
+def test_distractors_at_an_address_are_named_as_they_are(network, photos, tmp_path):
+    made = {"dataset": str(write_truth(tmp_path)), "photos": photos, "output": tmp_path / "out"}
+    options = EvaluateOptions(str(network), **made, distractors=Path("memory://bucket/more"))
+    assert setting_of(options)["distractors"] == "memory://bucket/more"
+    assert setting_of(options)["photos"] == str(photos.resolve())
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"mean": 1}'])
