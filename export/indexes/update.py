@@ -16,6 +16,7 @@ from keras_retrieval.pipelines.engines.work import LOCAL
 from keras_retrieval.pipelines.files.name_join import some_of
 from keras_retrieval.pipelines.files.progress import progress
 from keras_retrieval.pipelines.files.remote import named
+from keras_retrieval.pipelines.files.shards import LEFT_OUT, read_left_out
 from keras_retrieval.pipelines.files.space import DiskSpaceError
 from keras_retrieval.pipelines.files.stored_path import normal
 from keras_retrieval.pipelines.files.tables import read_lines
@@ -168,6 +169,7 @@ def update(options: UpdateOptions) -> int:
             raise DiskSpaceError(f"{error}; {done.kept}") from error
         done.complete = True
         if described is not None:
+            _keep_reasons(described)
             shutil.rmtree(described)
         count = len(opened)
         rows = f", {opened.row_count:,} crops" if opened.facts.get("crops") else ""
@@ -226,6 +228,13 @@ def _describe(opened: NeighbourIndex, options: UpdateOptions, photos: Path) -> P
         runtime=options.runtime,
         **options.engine_passed_on,
     )
+
+
+def _keep_reasons(described: Path) -> None:
+    """Moves the reasons why files were not described out of the folder, which is removed."""
+    if read_left_out(described):
+        kept = (described / LEFT_OUT).replace(described.with_name(f"{described.name}-{LEFT_OUT}"))
+        print(f"{kept}: why files were not described")
 
 
 def _change(opened: NeighbourIndex, options: UpdateOptions, done: _Done) -> None:

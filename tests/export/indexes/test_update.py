@@ -276,6 +276,7 @@ def test_photos_are_described_as_those_of_the_index(tmp_path, capsys, monkeypatc
     np.testing.assert_array_equal(open_index(folder).crops(["4.png", "5.png"])[0], rows)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "index",
+        "index.added-left_out.json",
         "more",
         "more-rows",
         "photos",
