@@ -70,11 +70,18 @@ class DaskWorkers:
 
     def room(self) -> int:
         """The number of workers without a unit. One unit is submitted even while the cluster has no worker."""
+        count = self._count()
+        return max(1, min(count, self._most or count)) - len(self._running)
+
+    def present(self) -> bool:
+        """Whether the cluster has a worker."""
+        return self._count() > 0
+
+    def _count(self) -> int:
         try:
-            count = len(self._client.nthreads())
+            return len(self._client.nthreads())
         except (OSError, TimeoutError) as error:
             raise _lost(error) from error
-        return max(1, min(count, self._most or count)) - len(self._running)
 
     def submit(self, number: int, unit: Any) -> None:
         """Submits a unit under a key of its own, so that Dask takes no earlier result for it."""

@@ -94,7 +94,7 @@ class _Run:
                 number = self._waiting.popleft()
                 self._workers.submit(number, self._units[number])
                 self._running += 1
-            if self._running:
+            if self._running and self._workers.present():
                 alone = time.monotonic()
             elif time.monotonic() - alone > PATIENCE and not told:
                 told = True
@@ -133,6 +133,9 @@ class _Here:
 
     def room(self) -> int:
         return 0 if self._next else 1
+
+    def present(self) -> bool:
+        return True
 
     def submit(self, number: int, unit: Any) -> None:
         self._next = number, unit

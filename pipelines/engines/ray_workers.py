@@ -61,6 +61,10 @@ class RayWorkers:
         """The number of actors that run and have no unit."""
         return len(self._free)
 
+    def present(self) -> bool:
+        """Whether an actor runs."""
+        return bool(self._free or self._busy)
+
     def submit(self, number: int, unit: Any) -> None:
         """Gives a unit to an actor that has none."""
         actor = self._free.pop()

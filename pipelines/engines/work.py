@@ -105,6 +105,9 @@ class Workers(Protocol):
     def room(self) -> int:
         """The number of units that can be submitted now."""
 
+    def present(self) -> bool:
+        """Whether there is a worker. A unit that is submitted to a cluster without one waits for the first."""
+
     def submit(self, number: int, unit: Any) -> None:
         """Gives a unit to a worker that has none."""
 

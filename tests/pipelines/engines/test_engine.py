@@ -8,10 +8,11 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from keras_retrieval.errors import ArgumentError, MissingExtraError
+from pipelines.engines import engine
 from pipelines.engines.engine import run_units
 from pipelines.engines.options import check_engine, parse_engine
 from pipelines.engines.shipped import attempt_shipped
-from pipelines.engines.work import ATTEMPTS, Engine, EngineError, UnitsFailedError, this_version
+from pipelines.engines.work import ATTEMPTS, Engine, EngineError, Outcome, UnitsFailedError, this_version
 from tests.helpers.small_job import SmallJob, units
 
 CLUSTERS = ["dask", pytest.param("ray", marks=pytest.mark.ray)]
@@ -129,6 +130,31 @@ def complete_on(address, tmp_path):
     job = SmallJob(tmp_path / "other", {})
     run(job, Engine("dask", address, 2))
     complete(job)
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_a_cluster_without_workers_is_named(monkeypatch, caplog, late):
+    class Workers:
+        asked, number = 0, None
+
+        def room(self):
+            return int(self.number is None)
+
+        def present(self):
+            return not late or self.asked > 3
+
+        def submit(self, number, unit):
+            self.number = number
+
+        def outcomes(self):
+            self.asked += 1
+            return [Outcome(self.number, "done")] if self.asked > 5 else []
+
+    monkeypatch.setattr(engine, "PATIENCE", 0.0)
+    results = {}
+    engine._Run(Workers(), {7: [1, 2]}, "squares", results.__setitem__, lambda count: None).run()
+    assert results == {7: "done"}
+    assert caplog.text.count("squares: waiting for workers: the cluster has none that is free") == late
 
 
 def test_a_run_in_which_nothing_succeeds_ends_early(tmp_path):
