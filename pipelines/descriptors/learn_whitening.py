@@ -36,7 +36,7 @@ def learn_whitening(
     method: str,
     shrinkage: float | None = None,
     dim: int | None = None,
-    shift: float = 1.0,
+    shift: float | None = None,
 ) -> Projection:
     """Learns a whitening from a folder of descriptors and logs the numbers of photos and pairs.
 
@@ -52,7 +52,8 @@ def learn_whitening(
             than 8,192 dimensions (WIDE), of which only the leading principal components are computed, see
             `keras_retrieval.whitening.gram_pca`.
         shift: the share of the mean that is subtracted, only for "lw". The mean is that of one collection; another one
-            has its own, so that less than the whole carries over better.
+            has its own, so that less than the whole may carry over better. None chooses it with the shrinkage; with a
+            given shrinkage it is 1.
 
     Returns:
         The mean and the projection matrix of the whitening, see `keras_retrieval.whitening.Projection`.
@@ -92,13 +93,15 @@ def learn_whitening(
             f"the two photos of each of {within.count:,} pairs have equal descriptors, as copies of one photo have, so "
             "that lw has nothing to learn from: add other photos of the same objects, or use pca"
         )
-    chosen, why = shrinkage, ""
-    if chosen is None:
+    if shrinkage is None:
         taken = choose_shrinkage(shards, q, p, shift)
-        chosen, why = taken.value, f" ({taken.why})"
-    log.info(f"{photos} and {within.count:,} of {len(pairs.qidxs):,} pairs, shrinkage {chosen:g}{why}")
+        chosen, part, why = taken.value, taken.shift, f" ({taken.why})"
+    else:
+        chosen, part, why = shrinkage, 1.0 if shift is None else shift, ""
+    how = f"shrinkage {chosen:g}" if part == 1 else f"shrinkage {chosen:g}, shift {part:g}"
+    log.info(f"{photos} and {within.count:,} of {len(pairs.qidxs):,} pairs, {how}{why}")
     found = fit_lw(moments, within, chosen)
-    return replace(found, m=shift * found.m)
+    return replace(found, m=part * found.m)
 
 
 def _learn_wide(shards: list[np.ndarray], rows: np.ndarray, method: str, dim: int | None) -> Projection:

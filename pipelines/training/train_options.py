@@ -457,7 +457,7 @@ class TrainOptions(EngineOption, CustomLayers, ObjectOptions):
         float | None,
         Option(f"Lw only: shrinkage of the covariance of matching pairs. {SHRINKAGE_DEFAULT}", at_least=0),
     ] = None
-    shift: Annotated[float, Option(f"Lw only: {SHIFT_HELP}", at_least=0, at_most=1)] = 1.0
+    shift: Annotated[float | None, Option(f"Lw only: {SHIFT_HELP}", at_least=0, at_most=1)] = None
     test_size: Annotated[
         int, RecipeOption("Longest side of the photos for the whitening and for scores, in pixels.", at_least=1)
     ] = GIVEN_BY_RECIPE
@@ -536,7 +536,7 @@ class TrainOptions(EngineOption, CustomLayers, ObjectOptions):
             raise ArgumentError("--keep-size needs --keep, such as --keep 3")
         if self.shrinkage is not None and self.whiten != "lw":
             raise ArgumentError(f"--shrinkage needs --whiten lw, got --whiten {self.whiten}")
-        if self.shift != 1 and self.whiten != "lw":
+        if self.shift is not None and self.whiten != "lw":
             raise ArgumentError(f"--shift needs --whiten lw, got --whiten {self.whiten}")
         if self.dim is not None and self.whiten == "none":
             raise ArgumentError("--dim needs a whitening: give --whiten lw or pca")

@@ -74,7 +74,7 @@ class WhitenOptions(DescriptionOptions, RuntimeOption, EngineOptions, IntakeOpti
             at_least=0,
         ),
     ] = None
-    shift: Annotated[float, Option(f"Only lw: {SHIFT_HELP}", at_least=0, at_most=1)] = 1.0
+    shift: Annotated[float | None, Option(f"Only lw: {SHIFT_HELP}", at_least=0, at_most=1)] = None
     dim: Annotated[
         int | None,
         Option(
@@ -112,7 +112,7 @@ class WhitenOptions(DescriptionOptions, RuntimeOption, EngineOptions, IntakeOpti
         self.refuse_engine(self.method == "regional-pca", "a --method that learns from descriptors of photos")
         if self.shrinkage is not None and self.method != "lw":
             raise ArgumentError(f"--shrinkage {self.shrinkage:g} is for --method lw only, got --method {self.method}")
-        if self.shift != 1 and self.method != "lw":
+        if self.shift is not None and self.method != "lw":
             raise ArgumentError(f"--shift {self.shift:g} is for --method lw only, got --method {self.method}")
         check_keras_path(self.output)
         if Path(self.model).suffix == ".onnx":

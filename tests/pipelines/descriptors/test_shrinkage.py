@@ -8,7 +8,7 @@ import pytest
 from keras_retrieval import metrics
 from keras_retrieval.whitening.covariance import Projection, learn_lw
 from pipelines.descriptors import shrinkage
-from pipelines.descriptors.shrinkage import SHRINKAGES, choose_shrinkage
+from pipelines.descriptors.shrinkage import SHIFTS, SHRINKAGES, choose_shrinkage
 
 
 def photos_of(objects, each, noise, size=32, seed=0):
@@ -53,6 +53,26 @@ def test_noise_in_few_directions_needs_less_shrinkage_than_noise_in_all():
     few = np.where(np.arange(64) < 6, 6.0, 0.1)
     assert choose_shrinkage(*photos_of(20, 3, few, 64)).value == 1
     assert choose_shrinkage(*photos_of(20, 3, 1.2, 64)).value > 1
+
+
+def test_the_shift_is_chosen_with_the_shrinkage():
+    chosen = {}
+    for seed in (0, 3):  # of values above 0 that are seldom large, as GeM's
+        rng = np.random.default_rng(seed)
+        rows = np.repeat(rng.exponential(size=(9, 64)) ** 2, 4, axis=0) + rng.exponential(size=(36, 64)) ** 2
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        _, qidxs, pidxs = photos_of(9, 4, 1.0)
+        found = choose_shrinkage(rows, qidxs, pidxs)
+        scores = {
+            (shift, value): held_out(rows, qidxs, pidxs, np.arange(36) // 4, value, shift)
+            for shift in SHIFTS
+            for value in SHRINKAGES
+        }
+        assert scores[found.shift, found.value] == pytest.approx(max(scores.values()), abs=1e-9)
+        assert choose_shrinkage(rows, qidxs, pidxs, found.shift).value == found.value
+        assert "each with the shifts 1, 0.75, 0.5, the one" in found.why
+        chosen[seed] = found.shift
+    assert chosen == {0: 1.0, 3: 0.75}
 
 
 def test_few_objects_and_many_photos_are_not_compared():
