@@ -99,6 +99,20 @@ def test_the_least_leaves_and_candidates_that_are_enough_are_found(monkeypatch, 
     assert len(set(calls)) <= 20
 
 
+def test_times_that_other_work_disturbs_do_not_choose_more_than_is_needed(monkeypatch):
+    rows = clustered_rows(400)
+    held = hold_out([rows], 400, 10, lambda block: block)
+    find, _ = _finder(rows, (30, 50))
+    clock = _Clock(monkeypatch)
+
+    def slower_with_less(queries, count, reorder, leaves):
+        clock.now += 1 / (reorder + leaves)
+        return find(queries, count, reorder, leaves)
+
+    found = tune(slower_with_less, held, IndexSettings(), 100)
+    assert (found["leaves_to_search"], found["reorder"]) == (30, 50)
+
+
 def test_the_recall_is_reached_with_a_margin_of_one_standard_error(monkeypatch):
     """One query in L finds nothing with L leaves, so that without the margin 20 leaves reach a recall of 0.95."""
     rows = clustered_rows(1500)
