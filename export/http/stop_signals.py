@@ -18,8 +18,10 @@ def stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
     def stop(*_: object) -> None:
-        stopped.set()
         restore()  # a second signal ends the process at once
+        # Not here: the main thread may hold the lock of the event that it is about to wait for, and would wait for
+        # itself.
+        threading.Thread(target=stopped.set).start()
 
     with suspended():
         before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
