@@ -26,6 +26,7 @@ TIES = 20  # photos after the k-th nearest whose scores are compared with that o
 BATCH = 100  # queries per search call
 _LEAF_SHARES = (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 100, 150, 220, 330, 500, 1000)  # thousandths
 _CANDIDATES_PER_K = (1, 2, 3, 5, 10, 20, 50)
+_ERRORS = 2  # standard errors by which the recall on the queries for tuning must exceed the required one
 _PASSES, _LONG_ENOUGH = 3, 0.1  # passes over the queries to time a search, and seconds after which no other is started
 _FINE_STEP = 1.12  # ratio of successive numbers of leaves, and of candidates, below the best of those above
 
@@ -130,7 +131,7 @@ def _true_neighbours(found: np.ndarray, scores: np.ndarray, ids: np.ndarray, k: 
 
 
 class _Tried(NamedTuple):
-    """The recall with some settings, less its standard error, and the time for all queries in seconds."""
+    """The recall with some settings, less two standard errors, and the time for all queries in seconds."""
 
     recall: float
     surely: float
@@ -144,8 +145,8 @@ def tune(
 ) -> dict[str, Any]:
     """Finds the fastest settings of an approximate search that reach the required recall.
 
-    The settings are chosen on the first set of queries, on which the recall must be reached with a margin of one
-    standard error, since it varies between sets of queries. Recall and speed are then measured on the second. Coarse
+    The settings are chosen on the first set of queries, on which the recall must be reached with a margin of two
+    standard errors, since it varies between sets of queries. Recall and speed are then measured on the second. Coarse
     numbers of leaves and candidates are searched first, and then finer ones below the fastest of these.
 
     Args:
@@ -256,4 +257,4 @@ def _measure(find: Find, held_out: HeldOutQueries, reorder: int, leaves: int) ->
     recalls = held_out.recalls(np.concatenate(found))
     error = float(recalls.std()) / math.sqrt(len(recalls))
     recall = float(recalls.mean())
-    return _Tried(recall, max(0.0, recall - error), max(seconds, 1e-9), reorder, leaves)
+    return _Tried(recall, max(0.0, recall - _ERRORS * error), max(seconds, 1e-9), reorder, leaves)
