@@ -38,6 +38,8 @@ def region_masks(height: Any, width: Any, level: int, cells: tuple[Any, Any]) ->
         side of a region would be 0 cells, all masks are false.
     """
     xp = np if isinstance(height, int) and isinstance(width, int) else ops
+    if xp is ops:  # one of the two may be an int, of a map of which only one side is known
+        height, width = (ops.convert_to_tensor(side, "int32") for side in (height, width))
     extra_rows, extra_columns = _extra_steps(height, width, xp)
     side = 2 * xp.minimum(height, width) // (level + 1)
     rows = _intervals(height, side, level + extra_rows, level, cells[0], xp)

@@ -76,6 +76,7 @@ any_size_rows = pytest.mark.parametrize("name", [name for name, row in ROWS.item
 
 
 def make(name, **options):
+    keras.utils.set_random_seed(len(name))
     factory, shape, _ = ROWS[name]
     shapes = shape if isinstance(shape, list) else [shape]
     rng = np.random.default_rng(len(name))
@@ -413,6 +414,18 @@ def test_grid_of_one_size_per_photo_is_the_grid_of_each():
             for mask, alone in zip((rows[photo], columns[photo]), region_masks(h, w, level, (30, 30)), strict=True):
                 assert (mask[: len(alone)] == alone).all()
                 assert not mask[len(alone) :].any()
+
+
+def test_grid_of_a_map_of_which_one_side_is_known():
+    for height, width in ((9, 13), (13, 9), (1, 4), (5, 1)):
+        for level in (1, 3):
+            expected = region_masks(height, width, level, (height, width))
+            known, unknown = np.int32(height), np.int32(width)
+            some = run(lambda w, h=height, level=level: region_masks(h, w, level, (h, width)), unknown)
+            others = run(lambda h, w=width, level=level: region_masks(h, w, level, (height, w)), known)
+            for masks in (some, others):
+                for mask, alone in zip(masks, expected, strict=True):
+                    np.testing.assert_array_equal(numpy(mask).astype(bool)[: len(alone)], alone)
 
 
 @pytest.mark.parametrize(("size", "counts"), [((24, 32), (2, 6, 12)), ((7, 7), (1, 4, 9)), ((10, 32), (5, 12, 21))])

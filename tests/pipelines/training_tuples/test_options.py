@@ -16,7 +16,7 @@ def model(tmp_path_factory):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rule": "m4"}, "--rule must be one of m1, m2, m3, got m4"),
+        ({"rule": "m4"}, "--rule must be one of m1, m2, m3, verified, got m4"),
         ({"positives": 0}, "--positives must be at least 1, got 0"),
         ({"validation": 1}, "--validation must be below 1, got 1"),
         ({"scale_change": 0.5}, "--scale-change must be at least 1, got 0.5"),
