@@ -420,10 +420,8 @@ def test_grid_of_a_map_of_which_one_side_is_known():
     for height, width in ((9, 13), (13, 9), (1, 4), (5, 1)):
         for level in (1, 3):
             expected = region_masks(height, width, level, (height, width))
-            known, unknown = np.int32(height), np.int32(width)
-            some = run(lambda w, h=height, level=level: region_masks(h, w, level, (h, width)), unknown)
-            others = run(lambda h, w=width, level=level: region_masks(h, w, level, (height, w)), known)
-            for masks in (some, others):
+            for sides in ((height, ops.convert_to_tensor(width)), (ops.convert_to_tensor(height), width)):
+                masks = region_masks(*sides, level, (height, width))
                 for mask, alone in zip(masks, expected, strict=True):
                     np.testing.assert_array_equal(numpy(mask).astype(bool)[: len(alone)], alone)
 
