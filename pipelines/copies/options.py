@@ -12,7 +12,7 @@ from ..engines.options import EngineOptions
 from ..files.durable import FolderError
 from ..files.finished_folders import COPIES
 from ..networks.kinds import NETWORK
-from ..photos.intake_options import PHOTO_PLACE, IntakeOptions
+from ..photos.intake_options import PHOTO_PLACE, PHOTOS_HELP, IntakeOptions
 from ..runtimes.options import RuntimeOption
 
 
@@ -22,11 +22,7 @@ class DuplicatesOptions(RuntimeOption, EngineOptions, IntakeOptions):
 
     photos: Annotated[
         Path,
-        Argument(
-            "Folder of photos; its sub-folders are read, too. Or an address: s3://, gs://, hf:// or http(s):// (extra "
-            "cloud).",
-            kind=PHOTO_PLACE,
-        ),
+        Argument(PHOTOS_HELP, kind=PHOTO_PLACE),
     ] = field(kw_only=False)
     output: Annotated[
         Path,

@@ -21,7 +21,7 @@ from ..networks.precision import PRECISION, PRECISION_HELP, PRECISIONS
 from ..photos.edges import HELP as EDGES_HELP
 from ..photos.edges import check_edges
 from ..photos.grid_crops import CROPS_HELP, parse_levels
-from ..photos.intake_options import PHOTO_PLACE, IntakeOptions
+from ..photos.intake_options import PHOTO_PLACE, PHOTOS_HELP, IntakeOptions
 from ..photos.reader import MAX_PIXELS
 from ..runtimes.options import PACKAGES, RuntimeOption, check_runtime_precision
 from .multi_scale import ANTIALIAS_HELP, MIRROR_HELP, SCALES_HELP, parse_scales
@@ -85,11 +85,7 @@ class ExtractOptions(DescriptionOptions, RuntimeOption, EngineOptions, IntakeOpt
     ] = field(kw_only=False)
     photos: Annotated[
         Path,
-        Argument(
-            "Folder of photos; its sub-folders are read, too. Or an address: s3://, gs://, hf:// or http(s):// (extra "
-            "cloud).",
-            kind=PHOTO_PLACE,
-        ),
+        Argument(PHOTOS_HELP, kind=PHOTO_PLACE),
     ] = field(kw_only=False)
     output: Annotated[
         Path,

@@ -9,7 +9,7 @@ from keras_retrieval.errors import ArgumentError
 from ..command.kinds import Writes
 from ..command.options import Argument, Option
 from ..files.durable import FolderError
-from ..photos.intake_options import PHOTO_PLACE, IntakeOptions
+from ..photos.intake_options import PHOTO_PLACE, PHOTOS_HELP, IntakeOptions
 
 HEMISPHERES = ("NE", "NW", "SE", "SW")
 
@@ -20,11 +20,7 @@ class PositionOptions(IntakeOptions):
 
     photos: Annotated[
         Path,
-        Argument(
-            "Folder of photos; sub-folders are read too. Or an address: s3://, gs://, hf:// or http(s):// (extra "
-            "cloud).",
-            kind=PHOTO_PLACE,
-        ),
+        Argument(PHOTOS_HELP, kind=PHOTO_PLACE),
     ] = field(kw_only=False)
     output: Annotated[Path, Argument("CSV file to write, such as positions.csv.", kind=Writes("file", FolderError))] = (
         field(kw_only=False)

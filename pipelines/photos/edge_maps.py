@@ -25,7 +25,7 @@ from ..files.sharded_address import Sharded, sharded_folder
 from .edges import KIND, KINDS, MARGIN, check_edges, edges_state, resolve_edges, unknown_kind
 from .formats import PhotoFolderError
 from .intake import Intake
-from .intake_options import PHOTO_PLACE, IntakeOptions
+from .intake_options import OR_ADDRESS, PHOTO_PLACE, IntakeOptions
 from .reader import MAX_PIXELS, PhotoError
 from .reading import Reading
 
@@ -42,8 +42,7 @@ class EdgeMapOptions(EngineOptions, IntakeOptions):
     photos: Annotated[
         Path,
         Argument(
-            "Folder of photos or sketches; its sub-folders are read, too. Or an address: s3://, gs://, hf:// or "
-            "http(s):// (extra cloud).",
+            f"Folder of photos or sketches; its sub-folders are read, too. {OR_ADDRESS}",
             kind=PHOTO_PLACE,
         ),
     ] = field(kw_only=False)

@@ -16,6 +16,9 @@ PHOTO_FOLDER = Reads("folder", PhotoFolderError)
 PHOTO_PLACE = Reads("folder", PhotoFolderError, addresses=True)
 """The kind of an option that names a folder of photos, or an address such as s3://BUCKET/FOLDER."""
 
+OR_ADDRESS = "Or an address: s3://, gs://, hf:// or http(s):// (extra cloud)."
+PHOTOS_HELP = f"Folder of photos; its sub-folders are read, too. {OR_ADDRESS}"
+"""The help of an argument of `PHOTO_PLACE`."""
 ACCEPT_TRUNCATED_HELP = (
     "Accept JPEG photos that lack their last bytes, with grey in place of what is missing; they are counted apart. "
     "Without this option they are left out."

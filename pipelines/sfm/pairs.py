@@ -25,7 +25,7 @@ from ..files.remote import named
 from ..files.shards import read_left_out, write_left_out
 from ..networks.custom_layers import CustomLayers
 from ..networks.kinds import NETWORK
-from ..photos.intake_options import PHOTO_PLACE, IntakeOptions
+from ..photos.intake_options import PHOTO_PLACE, PHOTOS_HELP, IntakeOptions
 from ..runtimes.options import RuntimeOption
 from .near_photos import NearOptions, read_nearness
 from .paired_photos import (
@@ -54,11 +54,7 @@ class PairOptions(CustomLayers, RuntimeOption, EngineOptions, IntakeOptions, Nea
     ] = field(kw_only=False)
     photos: Annotated[
         Path,
-        Argument(
-            "Folder of photos; sub-folders are read too. Or an address: s3://, gs://, hf:// or http(s):// (extra "
-            "cloud).",
-            kind=PHOTO_PLACE,
-        ),
+        Argument(PHOTOS_HELP, kind=PHOTO_PLACE),
     ] = field(kw_only=False)
     output: Annotated[
         Path, Argument("File to write the pairs to, such as pairs.txt.", kind=Writes("file", FolderError))
