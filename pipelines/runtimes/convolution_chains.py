@@ -55,8 +55,8 @@ def cut(model: Any) -> Cut:
         model: onnx.ModelProto of a network of one input and one output.
 
     Raises:
-        NetworkError: chains hold less than `SHARE` of the weights of the network's convolutions, or they are not
-            float32.
+        NetworkError: chains hold less than `SHARE` of the weights of the network's convolutions, as in a ResNet, or
+            fewer convolutions than there are products with matrices, as in a transformer; or they are not float32.
     """
     graph = model.graph
     weights = {value.name: value for value in graph.initializer}
@@ -65,7 +65,9 @@ def cut(model: Any) -> Cut:
     sequences = _sequences(graph, weights)
     total = sum(_size(weights, node) for node in graph.node if node.op_type == "Conv")
     held = sum(_size(weights, node) for sequence in sequences for node in sequence)
-    if not sequences or held < SHARE * total:
+    convolutions = sum(node.op_type == "Conv" for sequence in sequences for node in sequence)
+    products = sum(node.op_type in ("MatMul", "Gemm") and node.input[1] in weights for node in graph.node)
+    if not sequences or held < SHARE * total or convolutions < products:
         raise NetworkError("ncnn takes only networks whose convolutions follow one another, as in VGG and AlexNet")
     chains = [Chain(nodes[0].input[0], nodes[-1].output[0], *_for_ncnn(nodes, weights)) for nodes in sequences]
     inside = {id(node) for nodes in sequences for node in nodes}

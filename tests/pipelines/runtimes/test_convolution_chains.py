@@ -133,13 +133,20 @@ REFUSED = {
     "no convolution": [node("Relu", ["x"], ["y"])],
     "same with strides": [node("Conv", ["x", "a"], ["y"], auto_pad="SAME_UPPER", strides=[2, 2])],
     "lower": [node("Conv", ["x", "a"], ["y"], auto_pad="SAME_LOWER")],
+    "patches of a transformer": [
+        node("Conv", ["x", "a"], ["1"]),
+        node("Transpose", ["1"], ["2"], perm=[0, 2, 3, 1]),
+        node("MatMul", ["2", "m"], ["3"]),
+        node("MatMul", ["3", "m"], ["4"]),
+        node("Transpose", ["4"], ["y"], perm=[0, 3, 1, 2]),
+    ],
     "two outputs": [node("Conv", ["x", "a"], ["1"]), node("MaxPool", ["1"], ["y", "2"], kernel_shape=[2, 2])],
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_other_networks_are_refused_or_left_to_onnx(tmp_path, name):
-    path = network(tmp_path / "net.onnx", REFUSED[name], **SMALL, g=(6, 1, 3, 3))
+    path = network(tmp_path / "net.onnx", REFUSED[name], **SMALL, g=(6, 1, 3, 3), m=(4, 4))
     if name == "two outputs":
         assert differs(path) < 1e-5  # the pooling is not the chain's
         return
