@@ -46,13 +46,13 @@ class KeptDescriptors:
         if not weight > 0:
             raise ArgumentError(f"weight must be above 0, got {weight}")
         self.weight = weight
-        self._before = np.asarray(before, np.float32)
+        self._before = ops.convert_to_tensor(before, "float32")  # once, not in each program
 
     def __call__(self, rows: Any, descriptors: Any) -> Any:
         """Computes the penalty of the photos of a batch, a scalar."""
         size = self._before.shape[1]
         x = unit(ops.reshape(ops.cast(descriptors, "float32"), (-1, size)))
-        t = unit(ops.take(ops.convert_to_tensor(self._before), ops.reshape(rows, (-1,)), axis=0))
+        t = unit(ops.take(self._before, ops.reshape(rows, (-1,)), axis=0))
         known = ops.cast(ops.any(ops.not_equal(t, 0), axis=1), "float32")
         x, count = x * known[:, None], ops.maximum(ops.sum(known), 1.0)
         moved = ops.sum(known - ops.sum(x * t, axis=1)) / count

@@ -3,14 +3,11 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
 from pathlib import Path
 
-from ..files.durable import sha256_of
 from ..files.machine import cores
 from ..files.progress import progress
-from ..files.remote import remote_folder
-from ..files.stored_path import stored_path
+from ..photos.remote_photos import sha256_in
 
 
 def byte_copies(folder: Path, sizes: Mapping[str, int | None]) -> list[list[str]]:
@@ -43,8 +40,7 @@ def byte_copies(folder: Path, sizes: Mapping[str, int | None]) -> list[list[str]
 
 
 def _hash(folder: Path, name: str) -> str:
-    remote = remote_folder(folder)
     try:
-        return sha256(remote.read(name)).hexdigest() if remote else sha256_of(stored_path(folder / name))
+        return sha256_in(folder, name)
     except OSError:
         return ""

@@ -55,7 +55,7 @@ def duplicates(options: DuplicatesOptions) -> Path:
         near=options.near,
         accept_truncated=options.accept_truncated,
         pairs=pairs,
-        states=intake.states,
+        states=intake.states.by_name(intake.photos),
     )
     output.mkdir(parents=True, exist_ok=True)
     about = {"photos": place_text(options.photos), "options": options.facts(arguments=False)}

@@ -12,14 +12,14 @@ import numpy as np
 from keras_retrieval.errors import RetrievalError
 
 from ..files.components import connected
-from ..files.durable import FileStates
+from ..files.durable import State
 from ..files.progress import progress
 from ..photos.remote_photos import photo_states
 from .alignment import LEAST_DETAIL, LEAST_SIMILARITY, detail, similarities
 from .byte_copies import byte_copies
 from .groups import Copies, Group, Photo
 from .low_frequencies import PROBES, SIDEWAYS, TURNS, Candidates, similar_pairs
-from .thumbnails import SIDE, State, Thumbnails, read_thumbnails
+from .thumbnails import SIDE, Thumbnails, read_thumbnails
 
 _ROUNDS = 8
 _PAIRS = 512  # pairs whose thumbnails are in memory
@@ -41,7 +41,7 @@ def find_copies(
     near: bool = True,
     accept_truncated: bool = False,
     pairs: np.ndarray | None = None,
-    states: FileStates | None = None,
+    states: Mapping[str, State] | None = None,
 ) -> Copies:
     """Finds the copies among photos.
 
@@ -56,13 +56,12 @@ def find_copies(
         accept_truncated: whether a JPEG that lacks its last bytes is read, with grey in place of what is missing.
         pairs: (K, 2) positions in `names` of further pairs of photos to compare, such as those with similar descriptors
             of a network; None for no further pairs.
-        states: the states of the photos' files; None to ask for them.
+        states: maps the names to the states of the photos' files; None to ask for them.
 
     Raises:
         RemoteError: the storage of an address does not answer, or refuses.
     """
-    found_states = photo_states(folder, names) if states is None else states
-    state: dict[str, State] = dict(zip(names, zip(found_states.sizes, found_states.tags, strict=True), strict=True))
+    state = photo_states(folder, names).by_name(names) if states is None else states
     exact = byte_copies(folder, {name: size for name, (size, _) in state.items()})
     links: list[tuple[str, str, float]] = [(some[0], name, 1.0) for some in exact for name in some[1:]]
     left_out: dict[str, str] = {}

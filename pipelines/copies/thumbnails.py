@@ -22,7 +22,7 @@ from PIL import Image
 
 from ..files.arrays import load_array
 from ..files.cache_folder import cache_folder
-from ..files.durable import FolderError, atomic_path
+from ..files.durable import FolderError, State, atomic_path
 from ..files.machine import cores
 from ..files.progress import progress
 from ..files.remote import address_of
@@ -31,9 +31,6 @@ from ..photos.reader import MAX_PIXELS, PhotoError, photo_size, read_photo
 from ..photos.remote_photos import photo_in
 
 log = logging.getLogger("keras_retrieval")
-
-State = tuple[int | None, int | str]
-"""Size in bytes, None where a storage does not say it, and modification time in ns, or etag, of a photo's file."""
 
 SIDE = 96
 """The width and height of a thumbnail in pixels, to which a photo of any aspect ratio is stretched."""

@@ -435,6 +435,14 @@ class FileStates:
     sizes: Sequence[int | None] = ()
     tags: Sequence[int] | Sequence[str] = ()
 
+    def by_name(self, names: Sequence[str]) -> dict[str, "State"]:
+        """Maps the names of the files, in their order, to their states."""
+        return dict(zip(names, zip(self.sizes, self.tags, strict=True), strict=True))
+
+
+State = tuple[int | None, int | str]
+"""Size in bytes, None where a storage does not say it, and modification time in ns, or etag, of a file."""
+
 
 def encoded_states(names: Sequence[str], states: FileStates) -> Encoded:
     """Encodes the list of the lists [name, size, time or etag] of files as `encoded` does, in a third of the time."""

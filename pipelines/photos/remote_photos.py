@@ -5,12 +5,14 @@ does not answer raises `RemoteError`, which ends the work: the photo is not left
 """
 
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
 from ..files.address_list import LIST
-from ..files.durable import FileStates
+from ..files.durable import FileStates, sha256_of
 from ..files.remote import FileState, MissingFileError, RemoteFolder, remote_folder
+from ..files.stored_path import stored_path
 from .formats import PhotoError, Source, photo_state
 from .signatures import HEAD, content_of
 
@@ -22,7 +24,8 @@ HEADER_FIRST = ("JPEG", "PNG", "BMP")
 
 
 _MISSING = "there is no such file"
-_GONE: FileState = (0, "")
+GONE: FileState = (0, "")
+"""The state of a photo that is not there."""
 
 
 def photo_states(folder: Path, names: Sequence[str]) -> FileStates:
@@ -38,7 +41,7 @@ def photo_states(folder: Path, names: Sequence[str]) -> FileStates:
     """
     if remote := remote_folder(folder):
         found = remote.files()
-        states = [found.get(name, _GONE) for name in names]
+        states = [found.get(name, GONE) for name in names]
         return FileStates([size for size, _ in states], [tag for _, tag in states])
     here = [photo_state(folder / name) for name in names]
     return FileStates([size for size, _ in here], [changed for _, changed in here])
@@ -58,6 +61,17 @@ def photo_in(folder: Path, name: str, read: Callable[[Source], Result]) -> Resul
     """
     remote = remote_folder(folder)
     return photo_at(remote, name, read) if remote else read(folder / name)
+
+
+def sha256_in(folder: Path, name: str) -> str:
+    """Returns the SHA-256 of a photo of a folder of this machine or at an address.
+
+    Raises:
+        OSError: the photo is not there, at an address as MissingFileError, or cannot be read.
+        RemoteError: the storage of an address does not answer, or refuses.
+    """
+    remote = remote_folder(folder)
+    return sha256(remote.read(name)).hexdigest() if remote else sha256_of(stored_path(folder / name))
 
 
 def header_in(

@@ -121,12 +121,14 @@ def _ncnn(path: Path) -> Describe:
         onnx.save(network.after, folder / "after.onnx")
         before, after = (open_session(folder / f"{part}.onnx") for part in ("before", "after"))
     taken = {value.name for value in after.get_inputs()}
+    # Only what is used stays in memory, not the weights as ncnn has read them.
+    chains = [(chain.target, nets[chain.weights]) for chain in network.chains]
 
     def describe(images: np.ndarray) -> np.ndarray:
         photos = images.astype(np.float32)
         given = {INPUT: photos} if INPUT in taken else {}
-        for chain, maps in zip(network.chains, before.run(None, {INPUT: photos}), strict=True):
-            given[chain.target] = np.stack([nets[chain.weights](one) for one in maps])
+        for (target, net), maps in zip(chains, before.run(None, {INPUT: photos}), strict=True):
+            given[target] = np.stack([net(one) for one in maps])
         (rows,) = after.run([OUTPUT], given)
         return rows
 

@@ -17,29 +17,26 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-from ..files.durable import FileStates, atomic_path, read_json, sha256_of, write_file
+from ..files.durable import FileStates, State, atomic_path, read_json, sha256_of, write_file
 from ..files.machine import cores
 from ..files.progress import progress
 from ..files.remote import MissingFileError, named, remote_folder
 from ..files.space import require_space
 from ..photos.formats import TRUNCATED, Source, open_photo, system_reason
 from ..photos.reader import MAX_PIXELS, PhotoError, is_upright, read_photo
-from ..photos.remote_photos import photo_in, photo_states
+from ..photos.remote_photos import GONE, photo_in, photo_states, sha256_in
 from .colmap import batches, colmap_name
 from .errors import ReconstructionError
 
 NOTES = "photos.json"
 PHOTOS_AT_ONCE = 64
 _FETCHED_AT_ONCE = 8  # photos at an address
-_GONE = 0, ""  # the state of a photo that is not there, by which the next run looks for it again
 QUALITY = 95  # JPEG quality of a copy
 _CHECKED = 256  # size in pixels to which a photo is decoded to check that it can be read
 _TAGS = (ExifTags.Base.Make, ExifTags.Base.Model)
 _EXIF_TAGS = (ExifTags.Base.FocalLength, ExifTags.Base.FocalLengthIn35mmFilm)
 
 Note = dict[str, Any]
-State = tuple[int | None, int | str]
-"""Size in bytes, None where a storage does not say it, and modification time in ns, or etag, of a photo's file."""
 
 
 def prepare(
@@ -73,7 +70,7 @@ def prepare(
     if accept_truncated:
         notes = {name: note for name, note in notes.items() if note["reason"] != TRUNCATED}
     found = photo_states(photos, names) if states is None else states
-    state: dict[str, State] = dict(zip(names, zip(found.sizes, found.tags, strict=True), strict=True))
+    state = found.by_name(names)
     todo = [name for name in names if not _is_prepared(photos, name, state[name], notes.get(name), work)]
     workers = cores()
     if remote_folder(photos):
@@ -136,17 +133,14 @@ def prepare_photo(photos: Path, name: str, state: State, image: Path, accept_tru
     except PhotoError as error:
         note["reason"] = error.reason
         if isinstance(error.__cause__, MissingFileError):
-            note["bytes"], note["changed"] = _GONE
+            note["bytes"], note["changed"] = GONE  # so that the next run looks for it again
     return note
 
 
 def _sum_now(photos: Path, name: str) -> str:
-    """The SHA-256 of a photo; "" if it is not there any more."""
-    remote = remote_folder(photos)
-    if not remote:
-        return sha256_of(photos / name)
+    """The SHA-256 of a photo; "" if it is not at the address any more."""
     try:
-        return sha256(remote.read(name)).hexdigest()
+        return sha256_in(photos, name)
     except MissingFileError:
         return ""
 

@@ -10,7 +10,6 @@ import numpy as np
 from ..copies.file import read_groups
 from ..copies.find import find_copies
 from ..copies.groups import group_numbers
-from ..files.durable import FileStates
 from ..photos.remote_photos import photo_states
 from .data import Tuples, TuplesError
 from .options import TuplesOptions
@@ -48,15 +47,10 @@ def copy_groups(options: TuplesOptions, photos: Path | None) -> CopyGroups:
 
     def find(names: Sequence[str]) -> np.ndarray:
         if not known.keys() >= set(names):
-            states = photo_states(photos, names)
-            rows = [row for row, size in enumerate(states.sizes) if size != 0]
-            there = [names[row] for row in rows]
-            found = find_copies(
-                photos,
-                there,
-                accept_truncated=options.accept_truncated,
-                states=FileStates([states.sizes[row] for row in rows], [states.tags[row] for row in rows]),  # type: ignore[arg-type]
-            ).group_of(names)
+            states = photo_states(photos, names).by_name(names)
+            there = {name: state for name, state in states.items() if state[0] != 0}
+            copies = find_copies(photos, list(there), accept_truncated=options.accept_truncated, states=there)
+            found = copies.group_of(names)
             known.clear()
             known.update(zip(names, found.tolist(), strict=True))
         return np.array([known[name] for name in names], np.int64)
