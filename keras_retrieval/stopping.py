@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -75,6 +75,9 @@ def terminable() -> Iterator[None]:
     finally:
         done.set()
         signal.set_wakeup_fd(before)
+        # The end of the file is no sign for the watcher: a process that was forked in the block has the writer, too.
+        with suppress(BlockingIOError):  # so full that there is enough to read
+            os.write(writer, b"\0")
         os.close(writer)
         watcher.join()  # before the handler is gone, because the watcher may send the signal once more
         os.close(reader)
@@ -163,7 +166,7 @@ if hasattr(os, "register_at_fork"):
 def _watch(reader: int, done: threading.Event, stop: _Stop) -> None:
     """Ends the process if SIGTERM arrives and the block does not end in time."""
     main = threading.main_thread().ident
-    while number := os.read(reader, 1):
+    while (number := os.read(reader, 1)) and not done.is_set():
         if number[0] != signal.SIGTERM:
             continue
         end = time.monotonic() + PATIENCE

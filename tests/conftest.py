@@ -3,6 +3,7 @@
 import gc
 import os
 import tempfile
+import time
 from pathlib import Path
 
 # Before numpy and TensorFlow are imported; child processes inherit it. As many processes of tests run as there are
@@ -28,12 +29,23 @@ if os.environ.get("KERAS_BACKEND") == "jax" and "JAX_COMPILATION_CACHE_DIR" not 
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+_CLOCKS = {name: getattr(time, name) for name in ("monotonic", "perf_counter", "sleep", "time")}
 
 
 def pytest_collection_finish() -> None:
     """Spares Python most searches for cycles in objects that stay: a process of tests has millions of them."""
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    """Fails a test that moves the clock of the servers, too, which other tests left running: tests/helpers/clock.py."""
+    result = yield
+    moved = [name for name, function in _CLOCKS.items() if getattr(time, name) is not function]
+    if moved:
+        pytest.fail(f"this test replaced {moved} of the module time in all threads: use tests/helpers/clock.py")
+    return result
 
 
 @pytest.fixture(scope="session")

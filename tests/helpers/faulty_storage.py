@@ -10,19 +10,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from keras_retrieval.pipelines.files import remote as installed_remote
 
 from pipelines.files import remote
-
-
-class Clock:
-    """Stands for `time` in the module `remote`: a sleep passes at once."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
+from tests.helpers.clock import Clock
 
 
 class Faults:

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -152,6 +153,22 @@ def test_a_signal_to_a_child_does_not_stop_the_parent():
     os.close(reader)
     os.close(writer)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_the_block_ends_before_a_child_that_was_forked_in_it():
+    reader, writer = os.pipe()
+    with terminable():
+        child = os.fork()
+        if not child:
+            try:
+                os.close(writer)
+                select.select([reader], [], [], 5)
+            finally:
+                os._exit(0)
+    assert os.waitpid(child, os.WNOHANG) == (0, 0), "the block waited until the child ended"
+    os.close(writer)  # which ends the child
+    os.waitpid(child, 0)
+    os.close(reader)
 
 
 SLOW_IMPORT = """

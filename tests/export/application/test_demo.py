@@ -24,6 +24,7 @@ from pipelines.photos.object_folders import find_objects
 from tests.export.application.test_training import STEPS as CHAIN_STEPS
 from tests.export.application.test_training import Children as ChainChildren
 from tests.helpers import small
+from tests.helpers.clock import Clock
 
 OWN = "Fotos & mehr ü"
 
@@ -302,17 +303,16 @@ def test_the_map_is_that_of_a_loop(tmp_path, monkeypatch):
 
 
 def test_the_estimate_follows_the_measured_times(monkeypatch, tmp_path):
-    now = [0.0]
-    monkeypatch.setattr("export.application.stages.time.monotonic", lambda: now[0])
-    now[0] = 1000.0
+    clock = Clock(1000.0)
+    monkeypatch.setattr("export.application.stages.time", clock)
     stages = Stages(("a", "b", "c"), {"a": 10, "b": 20, "c": 30})
     assert stages.left() == 60
     stages.begin("a")
-    now[0] += 20
+    clock.now += 20
     assert stages.end() == 20
     assert stages.left() == 100, "twice as slow as expected"
     stages.begin("b")
-    now[0] += 10
+    clock.now += 10
     assert stages.left() == 90
     assert stages.label == "2 of 3  b"
     write_seconds(tmp_path / "timings.json", "run", stages.taken)

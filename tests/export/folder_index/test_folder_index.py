@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from export.index_contract.contract import Filter, parse_where
 from export.indexes.index import index
 from export.indexes.open_index import open_index
 from tests.helpers import index_under_search, killed_index_writers
+from tests.helpers.clock import Clock
 from tests.helpers.small_index import HASHED, TREE, clustered_rows, descriptors, indexed, names_of, random_rows
 
 pytest.importorskip("scann")
@@ -308,7 +308,8 @@ def test_the_old_files_stay_for_a_grace_period(built, tmp_path, monkeypatch):
     """Readers on other machines have them mapped; the first change after the period removes them."""
     now = 10**9
     monkeypatch.setattr(layout, "file_time", lambda folder: now)
-    monkeypatch.setattr(time, "time", lambda: 0.0)  # the clock of the machine, which may be wrong
+    for module in (folder_index, layout):
+        monkeypatch.setattr(module, "time", Clock())  # the clock of the machine, which may be wrong
     index = open_index(shutil.copytree(built["hashed"], tmp_path / "index"))
     reader = open_index(tmp_path / "index")
     index.delete(["1.jpg"])

@@ -6,6 +6,7 @@ import pytest
 from export.index_contract import recall_tuning
 from export.index_contract.index_settings import IndexSettings
 from export.index_contract.recall_tuning import HeldOutQueries, hold_out, tune
+from tests.helpers.clock import Clock
 from tests.helpers.small_index import clustered_rows, nearest
 
 
@@ -59,12 +60,12 @@ def test_few_rows_are_held_as_far_as_there_are_any(count):
     assert (held is None) == (count < 2)
 
 
-class _Clock:
+class _Clock(Clock):
     """A clock by which a search takes 1 ms for each leaf and 0.1 ms for each candidate."""
 
     def __init__(self, monkeypatch):
-        self.now = 0.0
-        monkeypatch.setattr(recall_tuning.time, "monotonic", lambda: self.now)
+        super().__init__()
+        monkeypatch.setattr(recall_tuning, "time", self)
 
     def after(self, find):
         def timed(queries, count, reorder, leaves):

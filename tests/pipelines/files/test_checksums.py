@@ -10,6 +10,7 @@ from pipelines.files import checksums
 from pipelines.files.checksums import FILE, Checksums
 from pipelines.files.durable import sha256_of
 from pipelines.files.remembered import read_remembered
+from tests.helpers.clock import Clock
 
 
 @pytest.fixture
@@ -17,8 +18,7 @@ def folder(tmp_path, monkeypatch):
     """A folder with a file that is old enough to be remembered, and of which each byte is worth remembering."""
     monkeypatch.setattr(checksums, "KEPT_FROM", 1)
     monkeypatch.setenv("KERAS_RETRIEVAL_CACHE", str(tmp_path / "cache"))
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 3600)  # by which the file is an hour old
+    monkeypatch.setattr(checksums, "time", Clock(time.time() + 3600))  # by which the file is an hour old
     (tmp_path / "of files" / "part").mkdir(parents=True)
     (tmp_path / "of files" / "part" / "rows").write_bytes(b"rows")
     return tmp_path / "of files"
@@ -96,7 +96,7 @@ def test_a_changed_file_is_read_again(folder, reads, change):
 def test_a_young_file_is_read_again(folder, reads, monkeypatch):
     """A change within the resolution of the file system's clock would not be noticed."""
     changed = (folder / "part" / "rows").stat().st_ctime
-    monkeypatch.setattr(time, "time", lambda: changed + 1)
+    monkeypatch.setattr(checksums, "time", Clock(changed + 1))
     checksum(folder)
     checksum(folder)
     assert reads == ["rows", "rows"]

@@ -8,15 +8,7 @@ import pytest
 
 from pipelines.files import progress as module
 from pipelines.files.progress import note_progress, progress, status_line
-
-
-class Clock:
-    """Stands for the module `time`."""
-
-    now = 0.0
-
-    def monotonic(self):
-        return self.now
+from tests.helpers.clock import Clock
 
 
 @pytest.fixture
