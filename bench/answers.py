@@ -12,7 +12,6 @@ byte code, as an installed package has.
 import argparse
 import os
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench.record import recorded
+from bench.spent import spending
 from keras_retrieval.steps import STEPS
 from tests.helpers.step_faults import Fault, faults, make_inputs
 
@@ -29,15 +29,13 @@ TIMEOUT = 30  # seconds after which a command counts as one that does not answer
 
 def cpu_seconds(command: list[str], folder: Path) -> float | None:
     """User and system time of a command in seconds; None if it succeeds or does not end."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     try:
-        finished = subprocess.run(command, cwd=folder, capture_output=True, timeout=TIMEOUT, env=environment)
+        with spending() as spent:
+            finished = subprocess.run(command, cwd=folder, capture_output=True, timeout=TIMEOUT, env=environment)
     except subprocess.TimeoutExpired:
         return None
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return None if finished.returncode == 0 else used
+    return None if finished.returncode == 0 else spent.processor
 
 
 def longest(command: str, made: list[Fault], folder: Path) -> str:
@@ -64,11 +62,10 @@ def client_seconds(folder: Path) -> dict[str, float]:
         port = _port(server.stdout or ())
         times = {}
         for name in ("describe", "query"):
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
             asked = [*run, name, "photos/000.png", "--server", f"localhost:{port}", "--model", "small"]
-            subprocess.run(asked, cwd=folder, check=True, capture_output=True)
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            times[name] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            with spending() as spent:
+                subprocess.run(asked, cwd=folder, check=True, capture_output=True)
+            times[name] = spent.processor
         server.terminate()
     return times
 

@@ -32,6 +32,7 @@ import numpy as np
 
 from bench.photos import network_file, photos
 from bench.record import recorded
+from bench.spent import spending
 from pipelines.descriptors import extraction
 from pipelines.descriptors.extract import extract
 from pipelines.descriptors.folder import read_descriptors
@@ -263,11 +264,9 @@ def finished_in_a_folder(count: int, work: Path) -> str:
     """Says how long the command of a finished run takes."""
     place, model, output = folder_of_made_names(work / "made", count), made_network(work), work / "of-folder"
     made_descriptors(model, place, output)
-    before, started = os.times(), time.monotonic()
-    subprocess.run([sys.executable, "-m", "keras_retrieval", "extract", model, place, output], check=True)
-    after = os.times()
-    processor = after.children_user + after.children_system - before.children_user - before.children_system
-    return f"done in {processor:.1f} s of CPU, {time.monotonic() - started:.1f} s on busy cores"
+    with spending() as spent:
+        subprocess.run([sys.executable, "-m", "keras_retrieval", "extract", model, place, output], check=True)
+    return f"done in {spent.processor:.1f} s of CPU, {spent.seconds:.1f} s on busy cores"
 
 
 def listed(count: int) -> dict[str, Any]:

@@ -9,15 +9,14 @@ the server that is left running and is ended here.
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 from .record import recorded
+from .spent import spending
 
 _MAP = re.compile(r"mAP ([\d.]+) before and ([\d.]+) after training")
 
@@ -25,21 +24,19 @@ _MAP = re.compile(r"mAP ([\d.]+) before and ([\d.]+) after training")
 def measure(work: Path, environment: dict[str, str]) -> dict[str, Any]:
     """Runs the demo once and returns its mAP over all photos and over those set aside, and its durations."""
     command = [sys.executable, "-P", "-m", "keras_retrieval", "demo", "--work", str(work)]
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    found = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
-    seconds, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    with spending() as spent:
+        found = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
     print(found.stdout)
     subprocess.run([*command[:5], "--stop", "--work", str(work)], check=True)
     first, last = _MAP.search(found.stdout).groups()  # type: ignore[union-attr]
     outcome = json.loads((work / "training" / "outcome.json").read_text())
-    used = (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
     return {
         "mAP before": float(first),
         "mAP after": float(last),
         "of 2 objects not trained on, before": round(100 * outcome["before"], 1),
         "after": round(100 * outcome["after"], 1),
-        "seconds": round(seconds),
-        "processor seconds": round(used),
+        "seconds": round(spent.seconds),
+        "processor seconds": round(spent.processor),
     }
 
 

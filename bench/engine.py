@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -34,6 +33,7 @@ import numpy as np
 from PIL import Image
 
 from bench.record import recorded
+from bench.spent import peak_bytes, spending
 
 PICTURES = 100  # different photos; the others are links to them
 SHARD = 20  # photos of a unit
@@ -98,7 +98,7 @@ def _driver(task: dict[str, Any]) -> None:
     from pipelines.descriptors.options import ExtractOptions
 
     extract_descriptors(ExtractOptions(**task))
-    print(json.dumps({"memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+    print(json.dumps({"memory": peak_bytes()}))
 
 
 def _command(network: str, photos: Path, output: Path, **options: Any) -> list[str]:
@@ -108,11 +108,9 @@ def _command(network: str, photos: Path, output: Path, **options: Any) -> list[s
 
 def _run(network: str, photos: Path, output: Path, **options: Any) -> dict[str, Any]:
     """Runs `extract`; returns its output, the driver's memory in bytes and the CPU time of it and its children in s."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    ended = subprocess.run(_command(network, photos, output, **options), check=True, stdout=subprocess.PIPE)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return json.loads(ended.stdout.splitlines()[-1]) | {"output": output, "cpu": cpu}
+    with spending() as spent:
+        ended = subprocess.run(_command(network, photos, output, **options), check=True, stdout=subprocess.PIPE)
+    return json.loads(ended.stdout.splitlines()[-1]) | {"output": output, "cpu": spent.processor}
 
 
 def _contents(folder: Path) -> dict[str, bytes]:

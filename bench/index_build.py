@@ -9,10 +9,8 @@ with the pages of mapped files, which the system can reclaim. The recall is that
 
 import argparse
 import multiprocessing
-import resource
 import shutil
 import tempfile
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import psutil
 from bench.index_methods import K
 from bench.made_descriptors import made_descriptors
 from bench.record import recorded
+from bench.spent import spending
 
 PAUSE = 0.2  # seconds between two readings of the memory
 
@@ -64,25 +63,18 @@ def build(folder: Path, place: Path, answer: Any) -> None:
     from export.indexes.index import index
     from export.indexes.open_index import open_index
 
-    spent, started = processor_seconds(), time.perf_counter()
-    index(folder, str(place), k=K)
-    wall, processor = time.perf_counter() - started, processor_seconds() - spent
+    with spending() as spent:
+        index(folder, str(place), k=K)
     how = open_index(place).facts["configuration"]
     answer.send(
         {
             "leaves": how["leaves"],
             "tuned": f"{how['leaves_to_search']} searched, {how['reorder']} reordered",
             "recall@10": round(how["recall"], 3),
-            "s": round(wall, 1),
-            "s of processor time": round(processor, 1),
+            "s": round(spent.seconds, 1),
+            "s of processor time": round(spent.processor, 1),
         }
     )
-
-
-def processor_seconds() -> float:
-    """The processor seconds of this process and of its processes that have ended."""
-    uses = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(use.ru_utime + use.ru_stime for use in uses)
 
 
 def memory(process: psutil.Process) -> list[float]:

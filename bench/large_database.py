@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.spent import peak_bytes
 from keras_retrieval.ranking.methods import Ranker, parse
 from keras_retrieval.ranking.rows import l2_normalize
 
@@ -84,7 +85,7 @@ def _measured(way: Callable[[list[np.ndarray], np.ndarray, int], np.ndarray], fo
     queries = l2_normalize(np.random.default_rng(1).standard_normal((QUERIES, shards[0].shape[1]), "float32"))
     started = time.perf_counter()
     way(shards, queries, k)
-    return time.perf_counter() - started, _peak_memory()
+    return time.perf_counter() - started, peak_bytes() / 2**30
 
 
 def _ours(shards: list[np.ndarray], queries: np.ndarray, k: int) -> np.ndarray:
@@ -94,10 +95,3 @@ def _ours(shards: list[np.ndarray], queries: np.ndarray, k: int) -> np.ndarray:
 def _numpy(shards: list[np.ndarray], queries: np.ndarray, k: int) -> np.ndarray:
     scores = np.concatenate([shard @ queries.T for shard in shards])
     return np.argsort(-scores, axis=0)
-
-
-def _peak_memory() -> float:
-    """Returns the peak memory of this process in GB, including pages of mapped files, as Linux reports it."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 2**20

@@ -9,7 +9,6 @@ find anchors and tuples, and the peak memory of this process including its impor
 """
 
 import argparse
-import resource
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.record import recorded
+from bench.spent import peak_bytes
 from keras_retrieval.mining.manifolds import local_maxima, mine_manifolds, without_mean
 from keras_retrieval.ranking.diffusion import mutual_graph
 from keras_retrieval.ranking.rows import l2_normalize
@@ -61,7 +61,6 @@ def measure(shards: list[np.ndarray]) -> None:
     anchors = local_maxima(graph)
     positives, negatives = mine_manifolds(rows, graph, anchors)
     ended = time.perf_counter()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     counts = [int((found >= 0).sum()) for found in (positives, negatives)]
     with recorded("manifold-mining") as add:
         add(
@@ -73,7 +72,7 @@ def measure(shards: list[np.ndarray]) -> None:
                 "positives": counts[0],
                 "negatives": counts[1],
                 "anchors and tuples, s": f"{ended - middle:.0f}",
-                "peak memory, GB": f"{peak:.2f}",
+                "peak memory, GB": f"{peak_bytes() / 2**30:.2f}",
             }
         )
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from bench.record import recorded
+from bench.spent import peak_bytes
 
 WAYS: dict[str, dict[str, Any]] = {"stored": {}, "recomputed": {"checkpoint_blocks": True}}
 
@@ -81,21 +82,15 @@ def measure(arguments: argparse.Namespace) -> None:
     labels = np.repeat(np.arange(classes)[:, None], photos, axis=1)
     before = [np.array(weight) for weight in network.trainable_weights]
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    held = peak()
+    held = peak_bytes()
     model.train_on_batch(inputs, labels)
-    grown = peak() - held
+    grown = (peak_bytes() - held) / 2**20
     started = time.monotonic()
     model.train_on_batch(inputs, labels)
     seconds = time.monotonic() - started
     after = [np.array(weight) for weight in network.trainable_weights]
     np.save(arguments.weights, np.concatenate([(b - a).ravel() for a, b in zip(before, after, strict=True)]))
     print(grown, seconds)
-
-
-def peak() -> float:
-    """The largest memory of this process so far, in MB."""
-    status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from bench.extraction import chosen
 from bench.photos import network, photos
 from bench.plain_training import plain_step
 from bench.record import recorded
+from bench.spent import peak_bytes
 from keras_retrieval.losses import ContrastiveLoss
 from keras_retrieval.networks.precision import set_trunk_precision
 from keras_retrieval.networks.tuple_model import TupleModel
@@ -222,7 +223,7 @@ def memory(take: Callable[[], Any]) -> int:
     On a GPU with Keras' JAX backend it is the peak of all GPU memory that this process has used.
     """
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
-    before = peak()
+    before = peak_bytes()
     take()
     if keras.backend.backend() == "jax":
         import jax
@@ -230,17 +231,12 @@ def memory(take: Callable[[], Any]) -> int:
         statistics = jax.devices()[0].memory_stats()
         if statistics:
             return statistics["peak_bytes_in_use"] // MEGABYTE
-    return peak() - before
+    return (peak_bytes() - before) // 2**20
 
 
 def memory_elsewhere(name: str, size: int, way: str) -> int:
     command = [sys.executable, "-m", "bench.training", "--network", name, "--size", str(size), "--memory-of", way]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
-
-
-def peak() -> int:
-    status = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmHWM"))
 
 
 if __name__ == "__main__":
