@@ -152,7 +152,10 @@ def _ncnn_chain(chain: Chain, folder: Path) -> Describe:
     def compute(one: np.ndarray) -> np.ndarray:
         extractor = net.create_extractor()
         extractor.input("in", ncnn.Mat(np.ascontiguousarray(one)))
-        _, maps = extractor.extract("out")
+        failed, maps = extractor.extract("out")
+        if failed:
+            height, width = one.shape[1:]
+            raise NetworkError(f"ncnn could not compute {chain.target} of {height} x {width} pixels (error {failed})")
         return np.array(maps)
 
     return compute

@@ -166,3 +166,9 @@ def test_branches_are_refused(tmp_path):
     model = onnx.load(network(tmp_path / "net.onnx", nodes, **SMALL))
     with pytest.raises(NetworkError, match="branches"):
         cut(model)
+
+
+def test_maps_smaller_than_a_kernel_are_an_error(tmp_path):
+    path = network(tmp_path / "n.onnx", [node("Conv", ["x", "k"], ["y"])], k=(4, 3, 5, 5))
+    with pytest.raises(NetworkError, match="ncnn could not compute y of 3 x 9 pixels"):
+        open_network("ncnn", path)(np.zeros((1, 3, 9, 3), np.float32))
