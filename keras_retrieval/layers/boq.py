@@ -61,7 +61,7 @@ class BoQ(keras.layers.Layer):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         shape = (3, 3, input_shape[-1], self.width)
-        self.kernel = self.add_weight(name="kernel", shape=shape, initializer=drawn("glorot_uniform"))
+        self.kernel = self.add_weight(name="kernel", shape=shape, initializer=drawn())
         self.bias = self.add_weight(name="bias", shape=(self.width,), initializer="zeros")
         self.norm = self._normalization("norm")
         self.parts = [self._block(f"block{number}") for number in range(self.blocks)]
@@ -89,7 +89,7 @@ class BoQ(keras.layers.Layer):
         )
 
     def _dense(self, name: str, inputs: int, outputs: int) -> tuple[Any, Any]:
-        kernel = self.add_weight(name=f"{name}_kernel", shape=(inputs, outputs), initializer=drawn("glorot_uniform"))
+        kernel = self.add_weight(name=f"{name}_kernel", shape=(inputs, outputs), initializer=drawn())
         return kernel, self.add_weight(name=f"{name}_bias", shape=(outputs,), initializer="zeros")
 
     def _normalization(self, name: str) -> tuple[Any, Any]:

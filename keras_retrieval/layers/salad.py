@@ -101,7 +101,7 @@ class SALAD(keras.layers.Layer):
         self.linear = None if self.projection is None else self._dense("projection", whole, self.projection)
 
     def _dense(self, name: str, inputs: int, outputs: int) -> tuple[Any, Any]:
-        kernel = self.add_weight(name=f"{name}_kernel", shape=(inputs, outputs), initializer=drawn("glorot_uniform"))
+        kernel = self.add_weight(name=f"{name}_kernel", shape=(inputs, outputs), initializer=drawn())
         return kernel, self.add_weight(name=f"{name}_bias", shape=(outputs,), initializer="zeros")
 
     def call(self, x: Any, mask: Any | None = None) -> Any:

@@ -20,7 +20,8 @@ class InfoNCELoss(keras.losses.Loss):
     -log(exp(S_ip / T) / (exp(S_ip / T) + sum_{N_i} exp(S_in / T))), and that of a photo the mean over its positives.
     A photo without positives has the loss 0. The loss depends on differences of similarities only: unlike a margin or
     a base, it does not ask for negatives at a certain distance, which networks that begin with all photos alike would
-    have to be changed much for. (NTXentLoss of pytorch-metric-learning is its mean over all pairs.)
+    have to be changed much for. Value and gradients are those of pytorch-metric-learning's NTXentLoss where all photos
+    have as many positives, as in batches of P x K photos; otherwise that loss is the mean over pairs, not over photos.
 
     Args:
         temperature: the temperature T, above 0.

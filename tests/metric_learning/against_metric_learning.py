@@ -15,6 +15,7 @@ from tests.helpers.oracle import largest as largest
 
 torch = pytest.importorskip("torch", reason="runs in an environment of its own: make test-metric-learning")
 theirs = pytest.importorskip("pytorch_metric_learning.losses", reason="make test-metric-learning")
+reducers = pytest.importorskip("pytorch_metric_learning.reducers", reason="make test-metric-learning")
 miners = pytest.importorskip("pytorch_metric_learning.miners", reason="make test-metric-learning")
 
 CASES = Path(os.environ.get("METRIC_LEARNING_CASES", "no cases"))
@@ -39,6 +40,7 @@ def multi_similarity(options):
 
 def test_there_are_cases():
     assert named("pairs")
+    assert named("softmax")
     assert named("classes")
     assert named("memory")
 
@@ -52,6 +54,34 @@ def test_multi_similarity(name, largest):
     value.backward()
     compare(largest, "MultiSimilarityLoss value", case["value"], value.detach().numpy(), VALUE)
     compare(largest, "MultiSimilarityLoss gradient", case["gradient"], x.grad.detach().numpy(), GRADIENT)
+
+
+def mean_over_photos(found, photos):
+    """The mean over the photos of the means over the matching pairs that each begins; theirs is that of all pairs."""
+    pairs = found["loss"]
+    total = torch.zeros(photos)
+    if len(np.shape(pairs["losses"])) == 0:  # their answer to a batch without matching pairs or without others
+        return total.sum()
+    first = pairs["indices"][0]
+    total = total.index_add(0, first, pairs["losses"])
+    return (total / torch.bincount(first, minlength=photos).clamp(min=1)).mean()
+
+
+@pytest.mark.parametrize("name", named("softmax"))
+def test_info_nce(name, largest):
+    case = np.load(CASES / name)
+    x, labels = tensors(case)
+    loss = theirs.NTXentLoss(**json.loads(str(case["options"])), reducer=reducers.DoNothingReducer())
+    value = mean_over_photos(loss(x, labels), len(x))
+    if value.requires_grad:
+        value.backward()
+    theirs_gradient = np.zeros(x.shape, "float32") if x.grad is None else x.grad.numpy()
+    compare(largest, "NTXentLoss value", case["value"], value.detach().numpy(), VALUE)
+    compare(largest, "NTXentLoss gradient", case["gradient"], theirs_gradient, GRADIENT)
+    _, count = np.unique(case["labels"], return_counts=True)
+    if len(count) > 1 and count[0] > 1 and (count == count[0]).all():  # then both means are the same
+        plain = theirs.NTXentLoss(**json.loads(str(case["options"])))(x, labels)
+        compare(largest, "NTXentLoss value", case["value"], plain.detach().numpy(), VALUE)
 
 
 @pytest.mark.parametrize("name", named("classes"))

@@ -18,6 +18,7 @@ PAIRS: tuple[dict[str, Any], ...] = (
     {"alpha": 2.0, "beta": 40.0, "base": 0.5},
     {"epsilon": 0.3, "base": 1.0},
 )
+TEMPERATURES = (0.05, 0.3, 1.0)
 CLASSES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("CosFaceLoss", {"margin": 0.35, "scale": 64.0}),
     ("CosFaceLoss", {"margin": 0.4, "scale": 30.0}),
@@ -39,6 +40,15 @@ def on_pairs() -> Iterator[tuple[str, dict[str, Any]]]:
         for name, x, labels in batches():
             found = value_and_gradient(losses.MultiSimilarityLoss(**options), labels, x)
             yield f"pairs-{number}-{name}", {"options": options, "descriptors": x, "labels": labels, **found}
+
+
+def softmax_over_pairs() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Cases of the InfoNCE loss."""
+    for number, temperature in enumerate(TEMPERATURES):
+        for name, x, labels in batches():
+            found = value_and_gradient(losses.InfoNCELoss(temperature), labels, x)
+            options = {"temperature": temperature}
+            yield f"softmax-{number}-{name}", {"options": options, "descriptors": x, "labels": labels, **found}
 
 
 def on_classes() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -73,7 +83,7 @@ def main() -> None:
     """Writes all cases into the folder that the command line names."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True)
-    for cases in (on_pairs, on_classes, with_memory):
+    for cases in (on_pairs, softmax_over_pairs, on_classes, with_memory):
         for name, case in cases():
             case = case | ({"options": json.dumps(case["options"])} if "options" in case else {})
             np.savez(folder / f"{name}.npz", **case)
