@@ -11,8 +11,10 @@ pretrained network without whitening, with PCA and with Lw. The path of a networ
 one network per object, which was trained without the object, and which answers the queries of this object only.
 
 The differences of the average precision of the same queries are drawn with replacement: single queries, or whole
-objects with all their queries, which do not assume that the queries of one object are independent. Descriptors are
-computed once and kept in --work. --each adds the rows of each object.
+objects with all their queries, which do not assume that the queries of one object are independent. An object with many
+photos has many queries: "mAP of objects" is the mean of the objects' mAP, in which each object counts alike. Its
+difference is that from the network of --against in which this mean is highest. Descriptors are computed once and kept
+in --work. --each adds the rows of each object.
 """
 
 import argparse
@@ -203,11 +205,15 @@ def rows(
         name = collection.name if setting == "all" else f"{collection.name} {setting}"
         best = max(before, key=lambda network: np.nanmean(before[network][setting]))
         base = before[best][setting]
+        best_of_objects = max(before, key=lambda network: np.nanmean(_of_objects(before[network][setting], objects)))
+        base_of_objects = _of_objects(before[best_of_objects][setting], objects)
         for network, settings in {**before, **after}.items():
             differences = settings[setting] - base
             known = np.isfinite(differences)
             one = bootstrap(differences[known], None, resamples)
             by_object = bootstrap(differences[known], objects[known], resamples)
+            of_objects = _of_objects(settings[setting], objects)
+            alike = bootstrap((of_objects - base_of_objects)[np.isfinite(of_objects)], None, resamples)
             found.append(
                 {
                     "collection": name,
@@ -217,6 +223,9 @@ def rows(
                     "difference": "" if network == best else f"{100 * one.mean:+.1f}",
                     "95 % over queries": "" if network == best else str(one),
                     "95 % over objects": "" if network == best else str(by_object),
+                    "mAP of objects": f"{100 * np.nanmean(of_objects):.1f}",
+                    "their difference": "" if network == best_of_objects else f"{100 * alike.mean:+.1f}",
+                    "their 95 %": "" if network == best_of_objects else str(alike),
                 }
             )
             if not each or network in before:
@@ -234,9 +243,18 @@ def rows(
                             "difference": f"{100 * part.mean:+.1f}",
                             "95 % over queries": str(part),
                             "95 % over objects": "",
+                            "mAP of objects": "",
+                            "their difference": "",
+                            "their 95 %": "",
                         }
                     )
     return found
+
+
+def _of_objects(ap: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """Computes the mean of each object's queries that are known, NaN for an object without one."""
+    of = {one: ap[(objects == one) & np.isfinite(ap)] for one in dict.fromkeys(objects)}
+    return np.array([found.mean() if len(found) else np.nan for found in of.values()])
 
 
 def _label(network: str, best: str) -> str:

@@ -69,3 +69,18 @@ def test_networks_are_compared_with_the_best_of_the_others():
     ]
     assert [row["difference"] for row in table] == ["-10.0", "", "+13.3", "+20.0", "+0.0"]
     assert [row["queries"] for row in table] == [4, 4, 3, 2, 1]
+
+
+def test_objects_count_alike_however_many_queries_they_have():
+    queries = ["1", "2", "3", "4"]
+    truth = GroundTruth("toys", "map", queries, queries, [np.array([0])] * 4)
+    before = {
+        "plain.keras": {"all": np.array([0.5, 0.5, 0.5, 0.2])},
+        "whitened.keras": {"all": np.array([0.4, 0.4, 0.4, 0.4])},
+    }
+    after = {"trained.keras": {"all": np.array([0.4, 0.4, 0.4, 0.8])}}
+    table = rows(Collection("toys", None, truth, ["a", "a", "a", "b"]), before, after, 100)
+    assert [row["mAP of objects"] for row in table] == ["35.0", "40.0", "60.0"]
+    assert [row["difference"] for row in table] == ["", "-2.5", "+7.5"]
+    assert [row["their difference"] for row in table] == ["-5.0", "", "+20.0"], "from the best of objects' means"
+    assert table[2]["their 95 %"] == "+0.0 to +40.0"
