@@ -171,7 +171,12 @@ def run(
     except PickleRefusedError:
         raise
     except (ValueError, TypeError, LookupError, OverflowError, AttributeError, MemoryError) as error:
-        raise PickleRefusedError(f"it is cut off or damaged ({str(error)[:150]})") from error
+        raise PickleRefusedError(cut_off(str(error)[:150])) from error
+
+
+def cut_off(reason: str) -> str:
+    """The message about a file whose content ends early or is damaged."""
+    return f"it is cut off or damaged ({reason}): download or copy it again"
 
 
 class _Machine:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Protocol, cast
 import numpy as np
 
 from ..errors import RetrievalError
-from .inert_pickle import Function, PickleRefusedError, run
+from .inert_pickle import Function, PickleRefusedError, cut_off, run
 from .plain_pickle import numpy_calls
 
 _MAGIC = 0x1950A86A20F9469CFC6C
@@ -75,7 +75,7 @@ def _mapped(file: BinaryIO) -> mmap.mmap:
     try:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except ValueError as error:
-        raise PickleRefusedError("it is empty") from error
+        raise PickleRefusedError("it is empty: download or copy it again") from error
 
 
 def _read_old(content: mmap.mmap, objects: bool) -> Any:
@@ -107,9 +107,7 @@ class _OldStorages:
             stored = _stored(dtype)
             self.available -= count * stored.itemsize
             if self.available < 0:
-                raise PickleRefusedError(
-                    f"it is cut off: storage {key[:40]!r} of {count:,} values is larger than the file"
-                )
+                raise PickleRefusedError(cut_off(f"storage {key[:40]!r} of {count:,} values is larger than the file"))
             raw = np.zeros(count, stored)
             self.made[key] = (raw, np.zeros(count, "<f4") if dtype == "bfloat16" else raw)
         return self.made[key][1]
@@ -122,10 +120,10 @@ class _OldStorages:
             raw, values = self.made[key]
             header = content.read(8)
             if len(header) < 8 or struct.unpack("<q", header)[0] != len(raw):
-                raise PickleRefusedError(f"it is cut off or damaged: storage {key!r} does not start with its size")
+                raise PickleRefusedError(cut_off(f"storage {key!r} does not start with its size"))
             stored = content.read(raw.nbytes)
             if len(stored) < raw.nbytes:
-                raise PickleRefusedError(f"it is cut off: storage {key!r} has {len(stored):,} of {raw.nbytes:,} bytes")
+                raise PickleRefusedError(cut_off(f"storage {key!r} has {len(stored):,} of {raw.nbytes:,} bytes"))
             raw[:] = np.frombuffer(stored, raw.dtype)
             if values is not raw:
                 values[:] = _bfloat16(raw)
@@ -148,7 +146,7 @@ def _read_zip(file: BinaryIO, size: int, objects: bool) -> Any:
     except PickleRefusedError:
         raise
     except (zipfile.BadZipFile, ValueError, RuntimeError, EOFError, struct.error, OverflowError, OSError) as error:
-        raise PickleRefusedError(f"it is a damaged or cut off zip ({error})") from error
+        raise PickleRefusedError(cut_off(str(error))) from error
 
 
 def _members(entries: Iterable[zipfile.ZipInfo], size: int) -> dict[str, zipfile.ZipInfo]:

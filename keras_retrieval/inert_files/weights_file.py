@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .errors import StoredWeightsError
-from .inert_pickle import Opaque
+from .inert_pickle import Opaque, cut_off
 from .keras_file import StoredLayer, read_hdf5, read_keras
 from .torch_file import TorchFileError, read_torch
 
@@ -64,7 +64,7 @@ def read_weights(path: Path) -> StoredWeights:
     except TorchFileError as error:
         raise StoredWeightsError(str(error).removeprefix(f"{path} cannot be read: ")) from error
     except Exception as error:  # h5py, zipfile, numpy and safetensors have different errors
-        raise StoredWeightsError(f"it is damaged or cut off ({_line(error)})") from error
+        raise StoredWeightsError(cut_off(_line(error))) from error
 
 
 def _line(error: Exception) -> str:
@@ -73,7 +73,7 @@ def _line(error: Exception) -> str:
 
 def _reader(path: Path, head: bytes) -> Any:
     if not head:
-        raise StoredWeightsError("it is empty")
+        raise StoredWeightsError("it is empty: download or copy it again")
     if head.startswith(_HDF5):
         return _from_hdf5
     if head.startswith(b"PK"):
@@ -93,7 +93,7 @@ def _zip_reader(path: Path) -> Any:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, ValueError, RuntimeError, OSError) as error:
-        raise StoredWeightsError(f"it is a damaged or cut off zip ({_line(error)})") from error
+        raise StoredWeightsError(cut_off(_line(error))) from error
     if any(name.endswith("data.pkl") for name in names):
         return _from_torch
     if "config.json" in names or "model.weights.h5" in names:

@@ -167,7 +167,7 @@ def test_options_that_do_not_fit(tmp_path, lw):
         save(file, saved)
         refused(reason, whitening=file)
     file.write_bytes(file.read_bytes()[:-30])
-    with pytest.raises(TorchFileError, match="damaged or cut off"):
+    with pytest.raises(TorchFileError, match="cut off or damaged"):
         convert(network, tmp_path / "net.keras", whitening=file)
     with pytest.raises(ArgumentError, match="already ends with a whitening"):
         with_whitening(with_whitening(cirtorch.to_keras(read_torch(network)), **names(lw["ss"])), **names(lw["ss"]))
