@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from .errors import WeightsNotFoundError
 
@@ -67,6 +68,13 @@ class PublishedFile:
         """The first digits of the file's SHA-256, in hexadecimal, as far as they are known; "" if they are not."""
         found = re.search(r"-([0-9a-f]{8,64})\.\w+$", self.file) if self.publisher.hashed else None
         return found[1] if found else ""
+
+    @property
+    def by_hand(self) -> str:
+        """Says how to fetch the file by hand: from the publisher's page, and under which name into the folder."""
+        published = unquote(urlsplit(self.url).path).rpartition("/")[2] or self.file
+        name = "" if published == self.file else f" as {self.file}"
+        return f"fetch {published} from {self.publisher.page} by hand and put it into {weights_folder()}{name}"
 
 
 _DRIVE = "a download by hand: the page links to a file on Google Drive"
@@ -290,15 +298,11 @@ def require_file(names: Iterable[str], network: str) -> Path:
 
 def absence(file: PublishedFile, network: str) -> str:
     """Says that a published file is missing, and how to get it."""
-    page = file.publisher.page
     here = f"the weights of {network} are missing: {file.file} is not in {weights_folder()}"
     if file.url:
-        return (
-            f"{here}. `keras-retrieval weights get {file.name}` downloads it; or fetch it from {page} and put it there"
-        )
-    return (
-        f"{here}. Fetch it from {page} and put it there; `keras-retrieval weights list {file.name}` says what it needs"
-    )
+        return f"{here}. `keras-retrieval weights get {file.name}` downloads it; or {file.by_hand}"
+    by_hand = file.by_hand[:1].upper() + file.by_hand[1:]
+    return f"{here}. {by_hand}; `keras-retrieval weights list {file.name}` says what it needs"
 
 
 def named_file(weights: str | os.PathLike[str]) -> Path | None:

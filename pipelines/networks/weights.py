@@ -86,16 +86,15 @@ def _get(file: PublishedFile) -> Path:
         return there
     path = weights_folder() / file.file
     print(f"{file.name}: licence: {file.publisher.licence}, {file.publisher.page}")
-    by_hand = f"fetch {file.file} from {file.publisher.page} by hand and put it into {weights_folder()}"
     if not file.url:
-        raise DownloadError(f"{file.name} is not downloaded, it needs {file.publisher.needs}: {by_hand}")
+        raise DownloadError(f"{file.name} is not downloaded, it needs {file.publisher.needs}: {file.by_hand}")
     size = f", about {file.megabytes:,.0f} MB" if file.megabytes else ""
     print(f"{file.name}: {file.url}{size}")
     require_space(weights_folder(), int(file.megabytes * 1e6))
     try:
         download(file.url, path, sha256=file.sha256, label=file.name)
     except DownloadError as error:
-        raise DownloadError(f"{error}. Or {by_hand}") from error
+        raise DownloadError(f"{error}. Or {file.by_hand}") from error
     checked = f"SHA-256 begins with {file.sha256}" if file.sha256 else "no SHA-256 is published"
     print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB, {checked}")
     return path

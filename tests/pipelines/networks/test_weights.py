@@ -166,6 +166,14 @@ def test_another_version_of_the_file_is_not_appended(server, tmp_path, monkeypat
     assert (tmp_path / ".file.pth.partial").read_bytes() == CONTENT[:4000]
 
 
+def test_by_hand_is_said_the_name_on_the_page_and_that_in_the_folder(folder):
+    assert FILES["megaloc"].by_hand.startswith("fetch model.safetensors from https://huggingface.co/gberton/MegaLoc by")
+    assert FILES["megaloc"].by_hand.endswith(f"put it into {folder} as megaloc.safetensors")
+    for name in ("dinov2vits14", "mixvpr"):  # with an address and without one
+        assert FILES[name].by_hand.startswith(f"fetch {FILES[name].file} from ")
+        assert FILES[name].by_hand.endswith(f"put it into {folder}")
+
+
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
@@ -184,9 +192,9 @@ def test_a_failed_download_leaves_no_file_and_says_how_to_fetch_it_by_hand(
     published(path)
     with pytest.raises(DownloadError, match=reason) as caught:
         weights("get", ["megaloc"])
-    assert (
-        f"Or fetch megaloc.safetensors from https://huggingface.co/gberton/MegaLoc by hand and put it into {folder}"
-        in (str(caught.value))
+    assert str(caught.value).endswith(
+        f"Or fetch {path} from https://huggingface.co/gberton/MegaLoc by hand and put it into {folder} as "
+        "megaloc.safetensors"
     )
     assert list(folder.iterdir()) == []
 
