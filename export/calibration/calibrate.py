@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from keras_retrieval.pipelines.command.options import takes
+from keras_retrieval.pipelines.files.remote import named
 
 from ..index_contract.calibration import VERIFIED, Calibration
 from .fit import SAFE_PLACES, SAFE_QUERIES, Fitted
@@ -35,6 +36,7 @@ def calibrate(options: CalibrateOptions) -> Calibration:
             do not tell objects apart.
         TuplesError: TUPLES is not a file of tuples.
         FolderError, CollectionError: the index or its local features cannot be opened.
+        RemoteError: the storage of an index at an address does not answer, or refuses.
         MissingExtraError: scikit-learn is not installed, or COLMAP for local features.
         OSError: the file cannot be written.
     """
@@ -69,4 +71,4 @@ def _print(path: Path, calibration: Calibration, fitted: dict[str, Fitted], *, c
             "from what was learned."
         )
     print(f"largest probability that can be promised: {calibration.limit:.3f}")
-    print(path)
+    print(named(path))

@@ -17,7 +17,7 @@ from keras_retrieval.errors import ArgumentError
 from ..index_contract.calibration import VERIFIED, Calibration, file_name, network_of, write_calibration
 from ..index_contract.contract import NeighbourIndex
 from ..indexes.calibrated import extractor_of
-from ..indexes.open_index import open_index
+from ..indexes.open_index import open_index, place_to_read
 from ..indexes.verified_search import FeatureSource, local_features_if_any
 from .fit import Fitted, check_pairs, fit_curves, limit_of
 from .options import CalibrateOptions
@@ -51,11 +51,12 @@ def learn(options: CalibrateOptions) -> Learned:
             do not tell objects apart.
         TuplesError: TUPLES is not a file of tuples.
         FolderError, CollectionError: the index or its local features cannot be opened.
+        RemoteError: the storage of an index at an address does not answer, or refuses.
         MissingExtraError: scikit-learn is not installed, or COLMAP for local features.
         OSError: the file cannot be written.
     """
     tuples = read_tuples(options.tuples)
-    with closing(open_index(options.index)) as index:
+    with closing(open_index(place_to_read(options.index))) as index:
         return _learn(options, tuples, index)
 
 
@@ -75,7 +76,6 @@ def _learn(options: CalibrateOptions, tuples: Tuples, index: NeighbourIndex) -> 
     identity = matcher_identity(options.matcher)
     calibration = Calibration(curves, limit_of(pairs), network_of(index.facts, stored), facts, made_with, identity)
     path = options.output or Path(options.index) / file_name(identity)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_calibration(path, calibration)
     return Learned(path, calibration, fitted, compared=local is not None)
 

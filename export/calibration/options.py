@@ -10,13 +10,14 @@ from keras_retrieval.pipelines.command.options import Argument, Option, Options
 from keras_retrieval.pipelines.descriptors.folder import described_folder
 from keras_retrieval.pipelines.files.durable import FolderError
 from keras_retrieval.pipelines.files.finished_folders import CALIBRATIONS
+from keras_retrieval.pipelines.files.remote import check_writable_address
 from keras_retrieval.pipelines.local_features.matchers import MATCHER_HELP, MUTUAL, check_matcher
 from keras_retrieval.pipelines.training_tuples.data import TuplesError
 
 from keras_retrieval.errors import ArgumentError
 
 from ..index_contract.calibration import FILE
-from ..indexes.kinds import index_to_read
+from ..indexes.kinds import index_to_read, remote_index
 from ..indexes.verified_search import LOCAL_FEATURES_HELP
 from ..milvus_index.address import is_milvus
 
@@ -27,7 +28,11 @@ class CalibrateOptions(Options):
 
     index: Annotated[
         str,
-        Argument("Index, a folder or milvus://.. collection written by `keras-retrieval index`.", kind=index_to_read),
+        Argument(
+            "Index, a folder, its address such as s3://BUCKET/INDEX (extra cloud), or milvus://.. collection written "
+            "by `keras-retrieval index`.",
+            kind=index_to_read,
+        ),
     ] = field(kw_only=False)
     tuples: Annotated[
         Path,
@@ -97,14 +102,17 @@ class CalibrateOptions(Options):
         """Checks ranges, and that there is a place for the calibration.
 
         Raises:
-            ArgumentError: an option is out of range, a Milvus collection is given without --output, or --local with
+            ArgumentError: an option is out of range, a Milvus collection or an address to which nothing can be written
+                is given without --output, or --local with
                 --no-verify, or --matcher.
             FolderError: the index folder cannot be written.
         """
         super().check()
         if self.output is None and is_milvus(self.index):
             raise ArgumentError(f"{self.index} has no folder for a calibration: name a file with --output")
-        if self.output is None:
+        if self.output is None and remote_index(self.index):
+            check_writable_address("INDEX", self.index)
+        elif self.output is None:
             Writes("file", FolderError, made=(CALIBRATIONS,))("calibration", str(Path(self.index) / FILE))
         if self.local is not None and not self.verify:
             raise ArgumentError("--local is for the comparison of local features: leave --no-verify out")

@@ -80,6 +80,9 @@ class FolderIndex:
             that it may be mounted read-only.
         following: how the index follows changes by other processes.
 
+    Attributes:
+        folder: the folder.
+
     Raises:
         FolderError: the folder does not exist, is not an index, has an unsupported layout, or one of its files is
             missing or was altered.
@@ -87,7 +90,7 @@ class FolderIndex:
     """
 
     def __init__(self, folder: Path, following: Following | None = None) -> None:
-        self._folder, self._following = folder, following or Following()
+        self.folder, self._following = folder, following or Following()
         self._changing = threading.Lock()  # guards _mutable and _seen; searches do not wait for it
         self._compaction: threading.Thread | None = None
         self._loader = Loader(self._load_newest, self._report)
@@ -189,7 +192,7 @@ class FolderIndex:
             IndexBusyError: another process is writing to the index.
             DiskSpaceError: the disk is full; no column was added.
         """
-        with self._changing, locked(self._folder, "writing"):
+        with self._changing, locked(self.folder, "writing"):
             self._catch_up()
             if new := new_columns(types, self._mutable.snapshot.facts):
                 self._append(Change([], None, {column: [] for column in new}, types=new))
@@ -210,7 +213,7 @@ class FolderIndex:
     def delete(self, names: Sequence[str]) -> int:
         """Deletes photos by name, ignoring unknown names; returns the number deleted. See `NeighbourIndex.delete`."""
         names = list(dict.fromkeys(names))
-        with self._changing, locked(self._folder, "writing"):
+        with self._changing, locked(self.folder, "writing"):
             self._catch_up()
             known = [name for name in names if self._mutable.row_of(name) is not None]
             if known:
@@ -275,8 +278,8 @@ class FolderIndex:
                 index continues to use the old segment.
         """
         with ExitStack() as stack:
-            with waiting(f"{self._folder}: waiting for another process, which rebuilds the index"):
-                stack.enter_context(locked(self._folder, "building", wait=BUILD_TIMEOUT))
+            with waiting(f"{self.folder}: waiting for another process, which rebuilds the index"):
+                stack.enter_context(locked(self.folder, "building", wait=BUILD_TIMEOUT))
             with self._changing:
                 self._catch_up()
                 snapshot, position = self._mutable.snapshot, self._mutable.position
@@ -290,23 +293,23 @@ class FolderIndex:
         settings = IndexSettings(**segment.configuration["settings"])
         minutes = settings.grace if grace is None else grace
         size, started = segment_bytes(photos, settings), time.monotonic()
-        require_space(self._folder, size)
-        what = f"{self._folder}: rebuilding the index from {snapshot.size:,} photos"
+        require_space(self.folder, size)
+        what = f"{self.folder}: rebuilding the index from {snapshot.size:,} photos"
         log.info(f"{what}; searches go on")
         with (
             waiting(what),
-            naming_full_disk(self._folder, size),
-            new_segment(self._folder, segment.facts["segment"]) as place,
+            naming_full_disk(self.folder, size),
+            new_segment(self.folder, segment.facts["segment"]) as place,
         ):
             facts = {**snapshot.facts, **build_segment(place, photos, settings)}
             with self._changing:
-                with locked(self._folder, "writing"):
+                with locked(self.folder, "writing"):
                     create_log(place, facts, [change for change, _ in segment.log.read(position)])
-                    publish(self._folder, place, facts, minutes)
+                    publish(self.folder, place, facts, minutes)
                 self._load()
-            remove_outdated(self._folder, place.name)
+            remove_outdated(self.folder, place.name)
         stays = f"; the files of the old one stay for {minutes:g} minutes" if minutes else ""
-        log.info(f"{self._folder}: rebuilt in {time.monotonic() - started:.1f} s{stays}")
+        log.info(f"{self.folder}: rebuilt in {time.monotonic() - started:.1f} s{stays}")
 
     def require_space(self, rows: int, others: int) -> None:
         """Checks before a change of many photos that the disk has space for all of it.
@@ -322,13 +325,13 @@ class FolderIndex:
         size = rows * 4 * segment.rows.dimensions + others + _LOG_MARGIN
         if self._mutable.changes + rows > MAX_CHANGES:  # the writer will wait for a new segment
             size += segment.file_bytes + rows * 4 * segment.rows.dimensions
-        require_space(self._folder, size)
+        require_space(self.folder, size)
 
     def close(self) -> None:
         """Waits for the threads that build or load a segment. Changes are on disk even without this call."""
         if self._compaction and self._compaction.is_alive():
-            log.info(f"{self._folder}: waiting for the rebuild of the index; all changes are kept already")
-        with waiting(f"{self._folder}: waiting for the rebuild of the index"):
+            log.info(f"{self.folder}: waiting for the rebuild of the index; all changes are kept already")
+        with waiting(f"{self.folder}: waiting for the rebuild of the index"):
             if self._compaction:
                 self._compaction.join()
             self._loader.close()
@@ -337,7 +340,7 @@ class FolderIndex:
         """Returns the latest snapshot; reads changes by other processes first, unless another thread reads them."""
         if self._stamps() != self._seen and self._changing.acquire(blocking=False):
             try:
-                if manifest_stamp(self._folder) == self._published:
+                if manifest_stamp(self.folder) == self._published:
                     self._read_changes()
                 elif not self._loader.running:
                     with suppress(Exception):  # changes that were made before the new segment, which has them
@@ -351,7 +354,7 @@ class FolderIndex:
 
     def _grace(self) -> float:
         """The seconds for which the files of the segment in use stay, although it was replaced."""
-        return grace_left(self._folder, self._mutable.segment.folder.name)
+        return grace_left(self.folder, self._mutable.segment.folder.name)
 
     def _read_changes(self) -> None:
         """Applies the log's new changes, in a search. The caller holds the lock `_changing`."""
@@ -365,18 +368,18 @@ class FolderIndex:
                 self._loader.start()
 
     def _stamps(self) -> tuple[FileStamp, FileStamp]:
-        return manifest_stamp(self._folder), self._mutable.segment.log.stamp()
+        return manifest_stamp(self.folder), self._mutable.segment.log.stamp()
 
     def _catch_up(self) -> None:
         """Applies the log's new changes, or loads a new segment. The caller holds the lock `_changing`."""
         try:
-            if manifest_stamp(self._folder) == self._published:
+            if manifest_stamp(self.folder) == self._published:
                 self._seen = self._apply_log()
                 return
         except FolderError:
             # The log may lack a change that was read, but which its writer could not acknowledge. A damaged log raises
             # the error again.
-            log.debug("%s is read again", self._folder)
+            log.debug("%s is read again", self.folder)
         self._load()
 
     def _apply_log(self) -> tuple[FileStamp, FileStamp]:
@@ -389,16 +392,16 @@ class FolderIndex:
     def _load(self) -> None:
         """Verifies and opens the current segment. The caller holds the lock `_changing`, except in the constructor."""
         while True:
-            published = manifest_stamp(self._folder)
+            published = manifest_stamp(self.folder)
             try:
-                facts = read_index(self._folder)
-                mutable = MutableSegment(Segment(self._folder / facts["segment"], facts))
+                facts = read_index(self.folder)
+                mutable = MutableSegment(Segment(self.folder / facts["segment"], facts))
                 seen = published, mutable.segment.log.stamp()
                 for change, position in mutable.segment.log.read(mutable.position):
                     mutable.apply(change, position)
                 break
             except (OSError, FolderError):
-                if manifest_stamp(self._folder) == published:
+                if manifest_stamp(self.folder) == published:
                     raise
         if self._following.steadfast:
             _warm_up(mutable)
@@ -410,7 +413,7 @@ class FolderIndex:
         with self._changing:
             self._catch_up()
         if self._problem:
-            log.info("%s can be read again", self._folder)
+            log.info("%s can be read again", self.folder)
         self._problem = ""
 
     def _report(self, error: Exception) -> None:
@@ -418,24 +421,24 @@ class FolderIndex:
         self._failures += 1
         if str(error) != self._problem:
             self._problem = str(error)
-            log.warning("the older segment of %s stays in use: %s", self._folder, error)
+            log.warning("the older segment of %s stays in use: %s", self.folder, error)
 
     def _write(self, change: Change) -> int:
         """Makes a change durable; returns its number of photos, of a change of columns without missing ones."""
         size = change.cost
         if self._mutable.changes + size > MAX_CHANGES:
             log.info(
-                f"{self._folder}: {self._mutable.changes:,} changes since the last build: the next waits for a rebuild"
+                f"{self.folder}: {self._mutable.changes:,} changes since the last build: the next waits for a rebuild"
             )
             self.compact(MAX_CHANGES - size)
-        with self._changing, locked(self._folder, "writing"):
+        with self._changing, locked(self.folder, "writing"):
             self._catch_up()
             segment = self._mutable.segment
             check_columns(change.columns, self._mutable.snapshot.facts["columns"])
             foreign = change.rows is not None and change.rows.shape[1] != segment.rows.dimensions
             if foreign or (change.crops is None) != (segment.crops is None):
                 raise IndexReplacedError(
-                    f"{self._folder} was replaced meanwhile by an index of other descriptors: open it again"
+                    f"{self.folder} was replaced meanwhile by an index of other descriptors: open it again"
                 )
             change = self._completed(change)
             if change.names:
@@ -471,13 +474,13 @@ class FolderIndex:
         self._seen = self._stamps()
 
     def _compact_if_due(self) -> None:
-        clean(self._folder, self._mutable.segment.facts["segment"])
+        clean(self.folder, self._mutable.segment.facts["segment"])
         changes = self._mutable.changes
         if changes > max(self._most_changes(), self._failed_at) and not (
             self._compaction and self._compaction.is_alive()
         ):
             log.info(
-                f"{self._folder}: {changes:,} changes since the last build: another process rebuilds the index; "
+                f"{self.folder}: {changes:,} changes since the last build: another process rebuilds the index; "
                 "searches and changes go on"
             )
             self._compaction = threading.Thread(target=self._compact_in_process, daemon=True)
@@ -495,9 +498,9 @@ class FolderIndex:
         started = time.monotonic()
         if reason := self._run_update():
             self._failed_at = self._mutable.changes + RETRY_AFTER
-            log.warning("%s was not rebuilt, and goes on with its old files: %s", self._folder, reason)
+            log.warning("%s was not rebuilt, and goes on with its old files: %s", self.folder, reason)
         else:
-            log.info(f"{self._folder}: rebuilt in {time.monotonic() - started:.1f} s")
+            log.info(f"{self.folder}: rebuilt in {time.monotonic() - started:.1f} s")
         try:
             self._load_newest()
         except (OSError, ValueError) as error:
@@ -506,7 +509,7 @@ class FolderIndex:
 
     def _run_update(self) -> str:
         """Rebuilds the index in another process; returns why that failed, or ""."""
-        command = [*python_module("keras_retrieval"), "update", str(self._folder.absolute()), "--compact"]
+        command = [*python_module("keras_retrieval"), "update", str(self.folder.absolute()), "--compact"]
         try:
             finished = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, env=clean_environment(), check=False

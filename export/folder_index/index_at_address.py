@@ -56,7 +56,7 @@ def _check_free(remote: RemoteFolder, found: Mapping[str, FileState], may_replac
     other = [
         name for name in found if name != MANIFEST and not _SEGMENT.fullmatch(name) and not _BESIDE.fullmatch(name)
     ]
-    if other or (MANIFEST in found and not _is_index(remote)):
+    if other or (MANIFEST in found and not has_index(remote)):
         raise FolderError(
             f"{place} is not an index and will not be replaced (it contains {min(other, default=MANIFEST)}): name "
             "another place"
@@ -65,7 +65,12 @@ def _check_free(remote: RemoteFolder, found: Mapping[str, FileState], may_replac
         raise FolderError(f"{place} exists already: name another place, or give --replace")
 
 
-def _is_index(remote: RemoteFolder) -> bool:
+def has_index(remote: RemoteFolder) -> bool:
+    """Returns whether there is an index at an address, which is asked.
+
+    Raises:
+        RemoteError: the storage does not answer, or refuses.
+    """
     try:
         return bool(json.loads(remote.read(MANIFEST))["kind"] == KIND)
     except (MissingFileError, ValueError, TypeError, LookupError, RecursionError):

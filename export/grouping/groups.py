@@ -15,7 +15,7 @@ from ..index_contract.errors import CalibrationError
 from ..indexes.calibrated import extractor_of, open_calibration
 from ..indexes.described_alike import describe_alike
 from ..indexes.index import index as make_index
-from ..indexes.open_index import open_index
+from ..indexes.open_index import open_index, place_to_read
 from ..indexes.verified_search import FeatureSource, local_features_if_any
 from .linking import group
 from .options import GroupsOptions
@@ -45,6 +45,7 @@ def groups(options: GroupsOptions) -> list[Group]:
     Raises:
         CalibrationError: there is no calibration, it is of another network, or it cannot promise this probability.
         ArgumentError: an option is out of range, or two do not fit together.
+        RemoteError: the storage of an index or of photos at an address does not answer, or refuses.
         FolderError, CollectionError: the index or its local features cannot be opened, with --links, OUTPUT is
             inside the folder of photos, or its folder objects has files that this step did not write.
         PhotoFolderError: no photo can be read.
@@ -55,8 +56,8 @@ def groups(options: GroupsOptions) -> list[Group]:
         if options.links:
             check_outside(options.output, Path(options.collection))  # before the work
         place, photos = _described(options, options.like), Path(options.collection)
-        calibration = calibration or Path(options.like) / FILE
-    index = open_index(place)
+        calibration = calibration or Path(place_to_read(options.like)) / FILE
+    index = open_index(place_to_read(place))
     folder = photos or Path(index.facts["photos"])
     if options.links:
         if not folder.is_dir():
@@ -87,7 +88,7 @@ def groups(options: GroupsOptions) -> list[Group]:
 
 def _described(options: GroupsOptions, like: str) -> str:
     """Describes the photos of a folder as those of an index were, and makes an index of them."""
-    index = open_index(like)
+    index = open_index(place_to_read(like))
     open_calibration(
         index, like, options.calibration, options.min_probability, label="--min-probability"
     )  # before the work

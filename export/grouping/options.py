@@ -22,7 +22,7 @@ from keras_retrieval.errors import ArgumentError
 
 from ..index_contract.calibration import CALIBRATION_HELP
 from ..index_contract.errors import CalibrationError
-from ..indexes.kinds import index_or_photos, index_to_read, is_index
+from ..indexes.kinds import index_or_photos, index_to_read, is_index, remote_index
 from ..indexes.verified_search import LOCAL_FEATURES_HELP
 from .result import CSV, JSON, PAGE, check_links
 
@@ -34,8 +34,8 @@ class GroupsOptions(CustomLayers, RuntimeOption, EngineOptions):
     collection: Annotated[
         str,
         Argument(
-            "Index with a calibration, a folder or milvus://.. collection; or with --like a folder of photos, or "
-            "its address (extra cloud).",
+            "Index with a calibration, a folder, its address such as s3://BUCKET/INDEX (extra cloud), or milvus://.. "
+            "collection; or with --like a folder of photos, or its address.",
             kind=index_or_photos,
         ),
     ] = field(kw_only=False)
@@ -105,9 +105,11 @@ class GroupsOptions(CustomLayers, RuntimeOption, EngineOptions):
         """
         super().check()
         self.refuse_engine(self.like is None, "--like, with which photos are described on workers")
-        if self.like is None and not is_index(self.collection):
+        # Of an address --like says what it is, because the storage is not asked yet.
+        index = self.like is None if remote_index(self.collection) else is_index(self.collection)
+        if self.like is None and not index:
             self._check_no_index()
-        if is_index(self.collection) == (self.like is not None):
+        if index == (self.like is not None):
             raise ArgumentError(
                 f"{self.collection} is an index, which has its own network: leave --like {self.like} out"
                 if self.like is not None

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from keras_retrieval.pipelines.files.durable import write_file
+from keras_retrieval.pipelines.files.remote import remote_folder
 
 from keras_retrieval.errors import class_and_text
 
@@ -181,10 +182,11 @@ def file_name(matcher: Mapping[str, str]) -> str:
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
-    """Writes a calibration to a file, which is replaced at once.
+    """Writes a calibration to a file, which may be at an address. It is replaced at once.
 
     Raises:
         OSError: the file cannot be written.
+        RemoteError: the storage of an address does not answer, or refuses.
     """
     document = {
         "kind": _KIND,
@@ -199,7 +201,12 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
         "matcher": dict(calibration.matcher),
         **calibration.facts,
     }
-    write_file(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    if folder := remote_folder(path.parent):
+        folder.write(path.name, text.encode())
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, text)
 
 
 def read_calibration(path: Path) -> Calibration:

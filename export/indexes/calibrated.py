@@ -16,6 +16,7 @@ from ..index_contract.calibration import file_name
 from ..index_contract.contract import DESCRIPTOR_FACTS, NeighbourIndex
 from ..index_contract.errors import CalibrationError
 from ..milvus_index.address import is_milvus
+from .open_index import place_of
 
 log = logging.getLogger("keras_retrieval")
 
@@ -43,7 +44,7 @@ def open_calibration(
 
     Args:
         index: the open index.
-        place: its folder, or the address of a collection, which has no calibration of its own.
+        place: its folder, its address, or that of a collection, which has no calibration of its own.
         given: the value of --calibration; None for the file in the folder.
         min_probability: the value of --min-probability. Above 0, a calibration is needed.
         label: the name of that option.
@@ -60,7 +61,7 @@ def open_calibration(
     return open_answers(
         index,
         str(place),
-        _file(place, given, identity),
+        _file(index, place, given, identity),
         min_probability,
         needed=given is not None,
         label=label,
@@ -70,9 +71,9 @@ def open_calibration(
     )
 
 
-def _file(place: str | Path, given: Path | None, matcher: Mapping[str, str]) -> Path | None:
+def _file(index: NeighbourIndex, place: str | Path, given: Path | None, matcher: Mapping[str, str]) -> Path | None:
     """The file of a calibration; None for a collection without a given one."""
-    return given or (None if is_milvus(place) else Path(place) / file_name(matcher))
+    return given or (None if is_milvus(place) else Path(place_of(index, str(place))) / file_name(matcher))
 
 
 class LiveCalibration:
@@ -80,7 +81,7 @@ class LiveCalibration:
 
     Args:
         index: the open index.
-        place: its folder, or the address of a collection.
+        place: its folder, its address, or that of a collection.
         given: the value of --calibration; None for the file in the folder.
         min_probability: the value of --min-probability. Above 0, a calibration is needed.
         local: as for `open_calibration`.
@@ -101,7 +102,7 @@ class LiveCalibration:
     ) -> None:
         self._index, self._place, self._given, self._min_probability = index, place, given, min_probability
         self._local, self._matcher = local, matcher
-        self._file = _file(place, given, matcher_identity(matcher))
+        self._file = _file(index, place, given, matcher_identity(matcher))
         self._lock = threading.Lock()
         self._seen = self._stamp()
         self._answers = self._opened()

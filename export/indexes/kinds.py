@@ -6,12 +6,13 @@ from typing import Any
 
 from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_package, takes_addresses
 from keras_retrieval.pipelines.files.durable import FolderError, kind_of, read_manifest
-from keras_retrieval.pipelines.files.remote import address_of, check_address
+from keras_retrieval.pipelines.files.remote import RemoteFolder, address_of, check_address
 from keras_retrieval.pipelines.files.remote_errors import shown
 from keras_retrieval.pipelines.photos.intake_options import PHOTO_PLACE
 
 from keras_retrieval.errors import ArgumentError
 
+from ..folder_index.index_at_address import has_index
 from ..folder_index.layout import KIND, VERSION
 from ..index_contract.errors import IndexFileNotFoundError
 from ..milvus_index.address import is_milvus, parse_address
@@ -21,8 +22,8 @@ COLUMNS = Reads("file", IndexFileNotFoundError)
 
 
 @takes_addresses
-def index_to_read(label: str, value: Any) -> None:
-    """The kind of an option that names an index: a folder that `index` wrote, or the address of a collection.
+def index_to_change(label: str, value: Any) -> None:
+    """The kind of an option that names an index of this machine: a folder that `index` wrote, or a collection.
 
     Raises:
         FolderError: the folder does not exist, is not an index, or lacks a file; or it is at an address.
@@ -33,24 +34,12 @@ def index_to_read(label: str, value: Any) -> None:
         _check_address(value)
     elif address := remote_index(value):
         raise FolderError(
-            f"{shown(address)} is an address, and this step takes an index of this machine, or milvus://..: copy it "
-            "here first (search and serve --index read indexes at addresses)"
+            f"{shown(address)} is an address, and this step takes an index of this machine, or milvus://..: make the "
+            "changes where the index was made, and write it to the address again (search, serve --index, groups, "
+            "calibrate and localize read indexes at addresses)"
         )
     else:
         read_manifest(Path(value), kind=KIND, version=VERSION)
-
-
-def check_local_of_copy(index: str, verify: int, local: Path | None) -> None:
-    """Checks that local features for verification are named with an index at an address, whose own are not copied.
-
-    Raises:
-        ArgumentError: they are not.
-    """
-    if verify and local is None and (address := remote_index(index)):
-        raise ArgumentError(
-            f"--verify needs --local with the index {shown(address)}: the local features of an index at an address are "
-            "not copied; name the folder of descriptors that has them, or its address"
-        )
 
 
 def remote_index(place: str | Path) -> str | None:
@@ -59,23 +48,33 @@ def remote_index(place: str | Path) -> str | None:
 
 
 @takes_addresses
-def index_to_search(label: str, value: Any) -> None:
-    """The kind of an option that names an index to search, which may be at an address; the storage is asked nothing.
+def index_to_read(label: str, value: Any) -> None:
+    """The kind of an option that names an index to read, which may be at an address; the storage is asked nothing.
 
     Raises:
         ArgumentError: there is no storage of this kind, or the address is invalid.
         MissingExtraError: the package for addresses of this kind is not installed.
-        RetrievalError: of a folder or a collection, as for `index_to_read`.
+        RetrievalError: of a folder or a collection, as for `index_to_change`.
     """
     if remote_index(value):
         check_address(label, value)
     else:
-        index_to_read(label, value)
+        index_to_change(label, value)
 
 
 def is_index(value: str) -> bool:
     """Returns whether a text is the address of a collection, or the path of an index folder."""
     return is_milvus(value) or kind_of(Path(value)) == KIND
+
+
+def is_index_there(place: str) -> bool:
+    """Returns whether there is an index at an address, which is asked; False for a path of this machine.
+
+    Raises:
+        RemoteError: the storage does not answer, or refuses.
+    """
+    address = remote_index(place)
+    return address is not None and has_index(RemoteFolder(address))
 
 
 def index_or_photos(label: str, value: Any) -> None:
@@ -97,9 +96,9 @@ def index_to_export(label: str, value: Any) -> None:
 
     Raises:
         ArgumentError: the index has crops.
-        RetrievalError: as for `index_to_read`.
+        RetrievalError: as for `index_to_change`.
     """
-    index_to_read(label, value)
+    index_to_change(label, value)
     if not is_milvus(value):
         require_no_crops(value, read_manifest(Path(value), kind=KIND, version=VERSION))
 

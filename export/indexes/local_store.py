@@ -6,6 +6,7 @@ replaced atomically. The folders are those that `extract --local` writes; their 
 file system has no links.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,10 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_retrieval.pipelines.files.durable import FolderError, read_json, write_file
+from keras_retrieval.pipelines.files.durable import MANIFEST, FolderError, parse_manifest, write_file
+from keras_retrieval.pipelines.files.local_copy import local_copy
+from keras_retrieval.pipelines.files.remote import MissingFileError, RemoteFolder, address_of, named
+from keras_retrieval.pipelines.files.remote_errors import shown
 from keras_retrieval.pipelines.files.space import naming_full_disk
 from keras_retrieval.pipelines.local_features.features import LocalFeatures
-from keras_retrieval.pipelines.local_features.folder import StoredFeatures, open_features
+from keras_retrieval.pipelines.local_features.folder import KIND, VERSION, StoredFeatures, open_features
 
 from keras_retrieval.errors import ArgumentError, printable
 
@@ -47,19 +51,23 @@ class LocalStore:
     """The local features of the photos of an index folder, also while other processes change them.
 
     Args:
-        index: the index folder.
+        index: the index folder. Of one at an address a copy is made, which changes there do not reach.
 
     Raises:
         FolderError: the index has no local features, or they are damaged.
+        RemoteError: the storage of an address does not answer, or refuses.
+        DiskSpaceError: the copy does not fit on the disk.
     """
 
     def __init__(self, index: Path) -> None:
-        self._folder = index / LOCAL
-        if not (self._folder / _CONTENTS).is_file():
+        address = address_of(index)
+        home = index if address is None else _copied(RemoteFolder(address))
+        if home is None or not (home / LOCAL / _CONTENTS).is_file():
             raise FolderError(
-                f"{index} has no local features, by which --verify compares photos: `keras-retrieval extract --local "
-                "xfeat` adds them to its descriptors, and `update --add` or `index` takes them over"
+                f"{named(index)} has no local features, by which --verify compares photos: `keras-retrieval extract "
+                "--local xfeat` adds them to its descriptors, and `update --add` or `index` takes them over"
             )
+        self._folder = home / LOCAL
         self._opened: dict[str, StoredFeatures] = {}
         self._seen: tuple[int, int, int] | None = None
         self._of_name: dict[str, StoredFeatures] = {}
@@ -114,8 +122,42 @@ class LocalStore:
         self._opened, self._of_name, self._seen = opened, of_name, stamp
 
 
+def _copied(remote: RemoteFolder) -> Path | None:
+    """Copies the local features of an index at an address; returns the folder with the copy, None if it has none."""
+    contents = f"{LOCAL}/{_CONTENTS}"
+    while True:
+        try:
+            text = remote.read(contents)
+        except MissingFileError:
+            return None
+        sums = {contents: hashlib.sha256(text).hexdigest()}
+        try:
+            for entry in _parse(text, f"{shown(remote.address)}/{contents}"):
+                if folder := entry.get(_ADDED):
+                    name = f"{LOCAL}/{folder}/{MANIFEST}"
+                    manifest = remote.read(name)
+                    place = Path(f"{remote.address}/{LOCAL}/{folder}")
+                    facts = parse_manifest(manifest, place, kind=KIND, version=VERSION)
+                    sums[name] = hashlib.sha256(manifest).hexdigest()
+                    sums |= {f"{LOCAL}/{folder}/{file}": str(digest) for file, digest in facts["sha256"].items()}
+            return local_copy(remote, sums)
+        except (MissingFileError, FolderError) as error:
+            try:
+                changed = remote.read(contents) != text
+            except MissingFileError:
+                return None
+            if not changed:
+                raise FolderError(f"{shown(remote.address)}/{LOCAL} is damaged: {error}") from error
+
+
 def has_local_features(index: Path) -> bool:
-    """Returns whether an index folder has local features."""
+    """Returns whether an index folder, which may be at an address, has local features.
+
+    Raises:
+        RemoteError: the storage of an address does not answer, or refuses.
+    """
+    if address := address_of(index):
+        return RemoteFolder(address).has(f"{LOCAL}/{_CONTENTS}")
     return (index / LOCAL / _CONTENTS).is_file()
 
 
@@ -214,11 +256,19 @@ def drop_local_features(index: Path) -> None:
 
 def _read(home: Path) -> list[dict[str, Any]]:
     try:
-        entries = read_json(home / _CONTENTS)
-    except FolderError:
+        text = (home / _CONTENTS).read_bytes()
+    except OSError:
+        text = b""
+    return _parse(text, str(home / _CONTENTS))
+
+
+def _parse(text: bytes, place: str) -> list[dict[str, Any]]:
+    try:
+        entries = json.loads(text)
+    except (ValueError, RecursionError):
         entries = None
     if not isinstance(entries, list) or not all(map(_is_entry, entries)):
-        raise FolderError(f"{home / _CONTENTS} is damaged: index again")
+        raise FolderError(f"{place} is damaged: index again")
     return entries
 
 

@@ -33,7 +33,7 @@ def follow_index(place: str | Path, following: Following, copy: Path | None = No
     return CopiedIndex(address, copy, following)
 
 
-def place_to_search(place: str) -> str:
+def place_to_read(place: str) -> str:
     """Returns where an index can be opened: at an address such as s3://BUCKET/INDEX its copy, brought up to date.
 
     The copy is in the user's cache folder, the same as that of a server of this machine.

@@ -18,7 +18,7 @@ from ..index_contract.calibration import probability_text
 from ..index_contract.photo_crops import box_text
 from ..milvus_index.address import is_milvus
 from .calibrated import open_calibration
-from .open_index import open_index, place_to_search
+from .open_index import open_index, place_to_read
 from .page import search_page
 from .ranking import SearchResult, own_names, rank_by_methods, require_one_row, search_queries
 from .scoring import average_precisions, mean_as_text
@@ -58,7 +58,7 @@ def search(options: SearchOptions) -> list[SearchResult]:
         CalibrationError: with --min-probability, the index has no calibration, it is of another network, or it cannot
             promise this probability.
     """
-    methods, place = options.methods(), place_to_search(options.index)
+    methods, place = options.methods(), place_to_read(options.index)
     if methods and not is_milvus(place):
         require_one_row(read_manifest(Path(place), kind=KIND, version=VERSION))  # before ScaNN is imported
     index = open_index(place)
@@ -72,11 +72,11 @@ def search(options: SearchOptions) -> list[SearchResult]:
     paths = list_queries(options.queries)
     verified = local = None
     if options.verify:
-        local = open_local_features(place, options.local)
+        local = open_local_features(options.index, options.local)
         verified = VerifiedSearch(local, options.verify, options.matcher)
     facts = None if local is None else local.facts
     answers = open_calibration(
-        index, place, options.calibration, options.min_probability, local=facts, matcher=options.matcher
+        index, options.index, options.calibration, options.min_probability, local=facts, matcher=options.matcher
     )
     described, left_out = describe_queries(index.facts, paths, options.model, box, options.sketch, options.runtime)
     for path, reason in left_out.items():

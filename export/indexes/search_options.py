@@ -23,7 +23,7 @@ from keras_retrieval.ranking.methods import Step, describe_methods, parse
 from ..index_contract.calibration import CALIBRATION_HELP, MIN_PROBABILITY_HELP
 from ..index_contract.contract import Filter, parse_where
 from ..index_contract.errors import CalibrationError, IndexFileNotFoundError
-from .kinds import check_local_of_copy, index_to_search
+from .kinds import index_to_read
 from .verified_search import LOCAL_HELP, VERIFY_HELP, check_matching
 
 
@@ -36,7 +36,7 @@ class SearchOptions(CustomLayers, RuntimeOption, ObjectOptions):
         Argument(
             "Index, a folder, its address such as s3://BUCKET/INDEX (extra cloud), or milvus://.. collection written "
             "by `keras-retrieval index`.",
-            kind=index_to_search,
+            kind=index_to_read,
         ),
     ] = field(kw_only=False)
     queries: Annotated[
@@ -122,7 +122,6 @@ class SearchOptions(CustomLayers, RuntimeOption, ObjectOptions):
             raise ArgumentError("--rerank ranks all photos: leave --where out")
         if self.exact and self.methods():
             raise ArgumentError("--rerank is always exact: leave --exact out")
-        check_local_of_copy(self.index, self.verify, self.local)
         if self.local is not None and not self.verify:
             raise ArgumentError("--local is for --verify: give --verify 100, or leave --local out")
         if self.score and self.min_probability:

@@ -39,7 +39,7 @@ from ..index_contract.errors import IndexFileNotFoundError
 from ..index_contract.photo_crops import PhotoCrops, photo_blocks
 from ..milvus_index.address import is_milvus
 from .descriptor_input import described_photos
-from .kinds import COLUMNS, index_to_read
+from .kinds import COLUMNS, index_to_change
 from .local_store import (
     add_local_features,
     check_local_features,
@@ -58,7 +58,7 @@ class UpdateOptions(CustomLayers, RuntimeOption, EngineOptions):
 
     index: Annotated[
         str,
-        Argument("Index, a folder or milvus://.. collection written by `keras-retrieval index`.", kind=index_to_read),
+        Argument("Index, a folder or milvus://.. collection written by `keras-retrieval index`.", kind=index_to_change),
     ] = field(kw_only=False)
     add: Annotated[
         Path | None,

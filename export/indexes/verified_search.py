@@ -56,11 +56,13 @@ def open_local_features(index: str | Path, local: Path | None) -> FeatureSource:
     """Opens the local features of an index.
 
     Args:
-        index: folder of the index, or the address of a Milvus collection.
-        local: a folder of descriptors with local features; None for the features in the index folder.
+        index: folder of the index, its address, or that of a Milvus collection.
+        local: a folder of descriptors with local features; None for the features in the index folder, of which a copy
+            is made if it is at an address.
 
     Raises:
         FolderError: there are no local features, or they are damaged.
+        RemoteError: the storage of an address does not answer, or refuses.
     """
     if local is not None:
         folder = local_features_of(local)

@@ -13,8 +13,8 @@ from keras_retrieval.pipelines.localization.descriptors import (
 )
 
 from ..index_contract.contract import Filter, NeighbourIndex
-from ..indexes.kinds import index_to_read, is_index
-from ..indexes.open_index import open_index
+from ..indexes.kinds import index_to_read, is_index, is_index_there
+from ..indexes.open_index import open_index, place_to_read
 
 
 class IndexedPhotos:
@@ -48,13 +48,17 @@ def open_described(place: str) -> DescribedPhotos:
     """Opens described photos.
 
     Args:
-        place: an index, a folder or the address of a collection, or a folder that `reconstruct` or `extract` wrote.
+        place: an index, a folder or the address of a collection, or a folder that `reconstruct` or `extract` wrote; or
+            the address of an index or of descriptors.
 
     Raises:
         LocalizationError: `reconstruct` computed no descriptors.
+        RemoteError: the storage of an address does not answer, or refuses.
         FolderError, CollectionError: it is damaged, or has several descriptors per photo without being an index.
     """
-    return IndexedPhotos(open_index(place)) if is_index(place) else read_photo_descriptors(Path(place))
+    if is_index(place) or is_index_there(place):
+        return IndexedPhotos(open_index(place_to_read(place)))
+    return read_photo_descriptors(Path(place))
 
 
 @takes_addresses
@@ -66,7 +70,7 @@ def index_or_described(label: str, value: Any) -> None:
         ArgumentError: the address of the collection is invalid.
         MissingExtraError: Milvus' client is needed but not installed.
     """
-    if is_index(value):
+    if is_index(value) or is_index_there(value):
         index_to_read(label, value)
     else:
         described_photos(label, value)

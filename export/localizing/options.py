@@ -30,7 +30,8 @@ class LocalizeOptions(ColmapOptions, CustomLayers, RuntimeOption):
         str,
         Argument(
             "Index of the photos of the model, a folder or milvus://.. collection, which may have other photos, too; "
-            "or their descriptors, a folder that `reconstruct` or `extract` wrote.",
+            "or their descriptors, a folder that `reconstruct` or `extract` wrote. An index and descriptors may be at "
+            "an address (extra cloud).",
             kind=index_or_described,
         ),
     ] = field(kw_only=False)

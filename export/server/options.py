@@ -10,6 +10,7 @@ from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_packa
 from keras_retrieval.pipelines.command.options import Argument, Option
 from keras_retrieval.pipelines.descriptors.folder import described_folder
 from keras_retrieval.pipelines.files.durable import FolderError
+from keras_retrieval.pipelines.files.remote_errors import shown
 from keras_retrieval.pipelines.local_features.matchers import MATCHER_HELP, MUTUAL, check_matcher
 
 from keras_retrieval.errors import ArgumentError
@@ -23,8 +24,7 @@ from ..index_contract.calibration import CALIBRATION_HELP, MIN_PROBABILITY_HELP
 from ..index_contract.contract import NeighbourIndex
 from ..index_contract.errors import CalibrationError
 from ..indexes.calibrated import LiveCalibration
-from ..indexes.kinds import check_local_of_copy, index_to_search, remote_index
-from ..indexes.open_index import place_of
+from ..indexes.kinds import index_to_read, remote_index
 from ..indexes.verified_search import LOCAL_HELP, VERIFY_HELP, VerifiedSearch, check_matching, open_local_features
 from ..search_page.probabilities import Judge, Judging, no_judge
 from .batching_parameters import BatchingParameters
@@ -56,7 +56,7 @@ class ServeOptions(AccessOptions):
         Option(
             "Index to search, a folder, its address such as s3://BUCKET/INDEX, or milvus://HOST:PORT/COLLECTION: adds"
             " the signature `search` and the search page at /.",
-            kind=index_to_search,
+            kind=index_to_read,
         ),
     ] = None
     index_copy: Annotated[
@@ -183,8 +183,11 @@ class ServeOptions(AccessOptions):
             raise ArgumentError("--photos is the folder of --index's photos: give both")
         if self.verify and self.index is None:
             raise ArgumentError("--verify verifies the photos of --index: give both")
-        if self.index is not None:
-            check_local_of_copy(self.index, self.verify, self.local)
+        if self.index is not None and self.verify and self.local is None and (address := remote_index(self.index)):
+            raise ArgumentError(
+                f"--verify needs --local with the index {shown(address)}: servers follow an index at an address "
+                "without its local features; name the folder of descriptors that has them, or its address"
+            )
         if self.local is not None and not self.verify:
             raise ArgumentError("--local is for --verify: give --verify 100, or leave --local out")
         for label, value in {"min-probability": self.min_probability, "calibration": self.calibration}.items():
@@ -270,13 +273,14 @@ def server_settings(options: ServeOptions, index: NeighbourIndex | None) -> Serv
     """
     verifier = local = None
     judging: Judging = no_judge
-    place = None if options.index is None or index is None else place_of(index, options.index)
-    if place is not None and options.verify:
-        local = open_local_features(place, options.local)
+    if options.index is not None and options.verify:
+        local = open_local_features(options.index, options.local)
         verifier = VerifiedSearch(local, options.verify, options.matcher)
-    if place is not None and index is not None:
+    if options.index is not None and index is not None:
         facts = None if local is None else local.facts
-        live = LiveCalibration(index, place, options.calibration, options.min_probability, facts, options.matcher)
+        live = LiveCalibration(
+            index, options.index, options.calibration, options.min_probability, facts, options.matcher
+        )
         judging = _judging(live, options.min_probability)
     return ServerSettings(
         host=options.host,

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ..files.machine import cores
 from ..files.progress import progress
-from ..photos.remote_photos import sha256_in
+from ..photos.remote_photos import photo_readers, sha256_in
 
 
 def byte_copies(folder: Path, sizes: Mapping[str, int | None]) -> list[list[str]]:
@@ -31,7 +30,7 @@ def byte_copies(folder: Path, sizes: Mapping[str, int | None]) -> list[list[str]
     alike = [name for some in by_size.values() if len(some) > 1 for name in some]
     by_bytes: dict[str, list[str]] = defaultdict(list)
     if alike:
-        with progress("bytes", len(alike), "files") as advance, ThreadPoolExecutor(cores()) as pool:
+        with progress("bytes", len(alike), "files") as advance, ThreadPoolExecutor(photo_readers(folder)) as pool:
             for name, found in zip(alike, pool.map(lambda name: _hash(folder, name), alike), strict=True):
                 if found:
                     by_bytes[found].append(name)

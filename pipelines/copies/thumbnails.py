@@ -23,12 +23,11 @@ from PIL import Image
 from ..files.arrays import load_array
 from ..files.cache_folder import cache_folder
 from ..files.durable import FolderError, State, atomic_path
-from ..files.machine import cores
 from ..files.progress import progress
 from ..files.remote import address_of
 from ..photos.formats import Source
 from ..photos.reader import MAX_PIXELS, PhotoError, photo_size, read_photo
-from ..photos.remote_photos import photo_in
+from ..photos.remote_photos import photo_in, photo_readers
 
 log = logging.getLogger("keras_retrieval")
 
@@ -87,7 +86,7 @@ def read_thumbnails(folder: Path, states: Mapping[str, State], *, accept_truncat
     missing = [name for name, state in states.items() if known.get(name, (None,))[0] != state]
     left_out: dict[str, str] = {}
     if missing:
-        with progress("thumbnails", len(missing)) as advance, ThreadPoolExecutor(cores()) as pool:
+        with progress("thumbnails", len(missing)) as advance, ThreadPoolExecutor(photo_readers(folder)) as pool:
             for some in _portions(missing):
                 found = list(pool.map(lambda name: _thumbnail(folder, name, accept_truncated), some))
                 rows = {name: row for name, row in zip(some, found, strict=True) if not isinstance(row, str)}

@@ -310,7 +310,10 @@ def _of_onnx_file(network: OnnxNetwork, runtime: Runtime | None) -> DescribeFn:
 
 
 def describe_photos(
-    describe: DescribeFn, photos: Sequence[tuple[Shape, Key]], read: Callable[[Key], np.ndarray]
+    describe: DescribeFn,
+    photos: Sequence[tuple[Shape, Key]],
+    read: Callable[[Key], np.ndarray],
+    readers: int | None = None,
 ) -> Iterator[DescribedBatch[Key]]:
     """Computes the descriptors of photos in batches, while threads read the photos of the next batches.
 
@@ -320,6 +323,7 @@ def describe_photos(
             such as its name. Consecutive photos of equal size are batched, so sort the photos by size.
         read: a function that maps a key to the pixels of the photo, (height, width, 3) uint8, with the given size. A
             photo for which it raises PhotoError, or whose size differs, is left out.
+        readers: how many photos are read at a time, such as `Reading.readers`; None for one for each core.
 
     Yields:
         For each batch a `DescribedBatch`, in the order of the photos.
@@ -327,7 +331,7 @@ def describe_photos(
     add_to_buckets(describe, (shape for shape, _ in photos))
     upcoming = _batches(describe, photos)
     reading: deque[dict[Key, tuple[Shape, Future[np.ndarray]]]] = deque()
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(readers or cores()) as pool:
         while True:
             for batch in islice(upcoming, READ_AHEAD - len(reading)):
                 reading.append({key: (shape, pool.submit(read, key)) for shape, key in batch})
@@ -341,6 +345,7 @@ def describe_crops(
     photos: Sequence[tuple[Shape, Key]],
     read: Callable[[Key], list[tuple[Crop, np.ndarray]]],
     crops: int,
+    readers: int | None = None,
 ) -> Iterator[DescribedBatch[Key]]:
     """Computes the descriptors of crops of photos. Each photo is decoded once, and crops of one size are batched.
 
@@ -351,6 +356,7 @@ def describe_crops(
         read: a function that maps a key to the boxes of the crops of a photo, the whole photo first, and to the pixels
             of each, (height, width, 3) uint8. A photo for which it raises PhotoError is left out.
         crops: the number of crops of a photo.
+        readers: as for `describe_photos`.
 
     Yields:
         For some photos at a time a `DescribedBatch` with `boxes`, in the order of the photos. A crop without a usable
@@ -358,7 +364,7 @@ def describe_crops(
     """
     upcoming = _windows(photos, crops)
     reading: deque[dict[Key, Future[list[tuple[Crop, np.ndarray]]]]] = deque()
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(readers or cores()) as pool:
         while True:
             for keys in islice(upcoming, READ_AHEAD - 1 - len(reading)):
                 reading.append({key: pool.submit(read, key) for key in keys})

@@ -317,7 +317,7 @@ def _agreement(exact: DescribeFn, halved: DescribeFn, plan: Plan, reading: Readi
 
 
 def _rows_by_name(describe: DescribeFn, photos: list[tuple[Shape, str]], reading: Reading) -> dict[str, np.ndarray]:
-    batches = describe_photos(describe, photos, reading.read)
+    batches = describe_photos(describe, photos, reading.read, reading.readers)
     return {name: row for batch in batches for name, row in zip(batch.keys, batch.rows, strict=True)}
 
 
@@ -371,12 +371,13 @@ class _ShardWriter:
 
     def _batches(self, photos: Sequence[tuple[Shape, str]]) -> Iterator[DescribedBatch[str]]:
         if not self.levels:
-            return describe_photos(self.describe, photos, self.reading.read)
+            return describe_photos(self.describe, photos, self.reading.read, self.reading.readers)
         return describe_crops(
             self.describe,
             photos,
             lambda name: self.reading.read_crops(name, self.levels),
             count_crops(self.levels),
+            self.reading.readers,
         )
 
     def _finish(self, number: int, photos: Sequence[tuple[Shape, str]], parts: Sequence[_Part]) -> None:

@@ -15,12 +15,11 @@ from keras_retrieval.errors import printable
 from ..engines.engine import run_units
 from ..engines.work import Engine, Worker
 from ..files.durable import encoded_states, fingerprint, write_array
-from ..files.machine import cores
 from ..files.remote import address_of, named
 from ..files.sharded_address import Sharded, sharded_folder
 from ..files.space import require_space
 from ..photos.reader import MAX_PIXELS, PhotoError
-from ..photos.remote_photos import photo_in, photo_states
+from ..photos.remote_photos import photo_in, photo_readers, photo_states
 from .errors import LocalFeaturesError
 from .extractors import Extractor, extractor_identity, open_extractor
 from .features import PHOTO_RECORD, LocalFeatures, record_type, to_records
@@ -206,10 +205,12 @@ def _features(
     def read(name: str) -> tuple[np.ndarray, tuple[int, int]]:
         return photo_in(photos, name, lambda source: extractor.read(source, accept_truncated=accept_truncated))
 
-    with ThreadPoolExecutor(cores()) as pool:
+    readers = photo_readers(photos)
+    ahead = max(READ_AHEAD, readers) if address_of(photos) else READ_AHEAD
+    with ThreadPoolExecutor(readers) as pool:
         reading: dict[str, Future[Any]] = {}
         for place, name in enumerate(names):
-            for coming in names[place : place + READ_AHEAD]:
+            for coming in names[place : place + ahead]:
                 if coming not in reading:
                     reading[coming] = pool.submit(read, coming)
             try:

@@ -11,14 +11,13 @@ from typing import Any, Literal
 from ..files.remote import RemoteError, address_of
 from ..photos.formats import Source
 from ..photos.reader import MAX_PIXELS, Crop, PhotoError, photo_size, read_photo
-from ..photos.remote_photos import photo_of
+from ..photos.remote_photos import photo_of, photo_readers
 from .charts import Chart
 from .render import data_url, render
 
 log = logging.getLogger("keras_retrieval")
 
 SIDE = 150  # pixels of a thumbnail's longer side
-_FETCHED_AT_ONCE = 8  # photos at addresses
 LEGEND = "✓ green: right · ✗ red: wrong · ○ grey: junk, not counted"
 
 Mark = Literal["right", "wrong", "junk", ""]
@@ -169,8 +168,8 @@ def _urls(pictures: Sequence[Picture], side: int) -> list[str]:
             silent.set()
             return ""
 
-    there = any(address_of(picture.path) for picture in pictures)
-    with ThreadPoolExecutor(_FETCHED_AT_ONCE if there else 1) as pool:
+    there = next((picture.path for picture in pictures if address_of(picture.path)), None)
+    with ThreadPoolExecutor(1 if there is None else photo_readers(there)) as pool:
         return list(pool.map(url, pictures))
 
 

@@ -32,7 +32,6 @@ from ..files.durable import (
     write_array,
     write_file,
 )
-from ..files.machine import cores
 from ..files.remote import place_text
 from ..files.shards import LEFT_OUT, ShardedFolder, read_left_out
 from .edges import edges_state
@@ -243,7 +242,7 @@ class CacheJob:
     def _write(self, number: int, names: Sequence[str], advance: Callable[[int], None]) -> None:
         pixels: dict[str, np.ndarray] = {}
         left_out: dict[str, str] = {}
-        with ThreadPoolExecutor(cores()) as pool:
+        with ThreadPoolExecutor(self.reading.readers) as pool:
             reading = {name: pool.submit(self.reading.read, name) for name in names}
             for name, future in reading.items():
                 try:

@@ -19,7 +19,6 @@ from ..engines.engine import run_units
 from ..engines.options import EngineOptions
 from ..engines.work import Worker
 from ..files.durable import FolderError, atomic_path, check_outside, encoded_states, fingerprint
-from ..files.machine import cores
 from ..files.remote import named, place_text
 from ..files.sharded_address import Sharded, sharded_folder
 from .edges import KIND, KINDS, MARGIN, check_edges, edges_state, resolve_edges, unknown_kind
@@ -153,7 +152,7 @@ class EdgeMapJob:
     def _write(self, number: int, names: Sequence[str], advance: Callable[[int], None]) -> None:
         written, left_out = [], {}
         with self.sharded.draft(number) as folder:
-            with ThreadPoolExecutor(cores()) as pool:
+            with ThreadPoolExecutor(self.reading.readers) as pool:
                 maps = pool.map(lambda name: _write(self.reading, name, folder), names)
                 for name, reason in zip(names, maps, strict=True):
                     if reason:

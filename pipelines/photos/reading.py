@@ -15,7 +15,7 @@ from .edges import MARGIN, edge_map
 from .formats import Source
 from .grid_crops import grid_boxes
 from .reader import MAX_PIXELS, Crop, PhotoError, photo_size, read_crops, read_photo
-from .remote_photos import header_at, photo_at
+from .remote_photos import header_at, photo_at, photo_readers
 
 Pixels = TypeVar("Pixels")
 
@@ -144,6 +144,11 @@ class Reading:
             return pixels
 
         return photo_at(self.remote, name, accepting) if self.remote else accepting(self.folder / name)
+
+    @property
+    def readers(self) -> int:
+        """How many photos are read at a time; see `remote_photos.photo_readers`."""
+        return photo_readers(self.folder)
 
     @cached_property
     def remote(self) -> RemoteFolder | None:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from ..files.address_list import LIST
 from ..files.durable import FileStates, sha256_of
+from ..files.machine import cores
 from ..files.remote import FileState, MissingFileError, RemoteFolder, remote_folder
 from ..files.stored_path import stored_path
 from .formats import PhotoError, Source, photo_state
@@ -24,6 +25,7 @@ HEADER_FIRST = ("JPEG", "PNG", "BMP")
 
 
 _MISSING = "there is no such file"
+_FETCHED = 8  # photos at an address at a time, if there are fewer cores: each is decoded, which takes memory
 GONE: FileState = (0, "")
 """The state of a photo that is not there."""
 
@@ -45,6 +47,15 @@ def photo_states(folder: Path, names: Sequence[str]) -> FileStates:
         return FileStates([size for size, _ in states], [tag for _, tag in states])
     here = [photo_state(folder / name) for name in names]
     return FileStates([size for size, _ in here], [changed for _, changed in here])
+
+
+def photo_readers(folder: Path) -> int:
+    """Returns how many photos of a folder are read at a time: one for each core, at an address at least 8.
+
+    Args:
+        folder: the folder, or an address such as s3://BUCKET/FOLDER as a path.
+    """
+    return max(cores(), _FETCHED) if remote_folder(folder) else cores()
 
 
 def photo_in(folder: Path, name: str, read: Callable[[Source], Result]) -> Result:

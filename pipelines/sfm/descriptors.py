@@ -137,7 +137,7 @@ def _rows(compiled: DescribeFn, reading: Reading, names: Sequence[str]) -> tuple
 
     with ThreadPoolExecutor(READERS if reading.remote else 1) as pool:
         shapes = sorted(filter(None, pool.map(shape, names)))
-    results = [result for result in describe_photos(compiled, shapes, reading.read) if result.keys]
+    results = [result for result in describe_photos(compiled, shapes, reading.read, reading.readers) if result.keys]
     rows = np.concatenate([result.rows for result in results]) if results else np.zeros((0, 0), np.float32)
     return [name for result in results for name in result.keys], rows
 

@@ -18,19 +18,17 @@ from typing import Any
 from PIL import ExifTags, Image
 
 from ..files.durable import FileStates, State, atomic_path, read_json, sha256_of, write_file
-from ..files.machine import cores
 from ..files.progress import progress
 from ..files.remote import MissingFileError, named, remote_folder
 from ..files.space import require_space
 from ..photos.formats import TRUNCATED, Source, open_photo, system_reason
 from ..photos.reader import MAX_PIXELS, PhotoError, is_upright, read_photo
-from ..photos.remote_photos import GONE, photo_in, photo_states, sha256_in
+from ..photos.remote_photos import GONE, photo_in, photo_readers, photo_states, sha256_in
 from .colmap import batches, colmap_name
 from .errors import ReconstructionError
 
 NOTES = "photos.json"
 PHOTOS_AT_ONCE = 64
-_FETCHED_AT_ONCE = 8  # photos at an address
 QUALITY = 95  # JPEG quality of a copy
 _CHECKED = 256  # size in pixels to which a photo is decoded to check that it can be read
 _TAGS = (ExifTags.Base.Make, ExifTags.Base.Model)
@@ -72,11 +70,9 @@ def prepare(
     found = photo_states(photos, names) if states is None else states
     state = found.by_name(names)
     todo = [name for name in names if not _is_prepared(photos, name, state[name], notes.get(name), work)]
-    workers = cores()
     if remote_folder(photos):
-        workers = max(workers, _FETCHED_AT_ONCE)
         require_space(work, sum(state[name][0] or 0 for name in todo))
-    with ThreadPoolExecutor(workers) as pool, progress("photos", len(todo)) as advance:
+    with ThreadPoolExecutor(photo_readers(photos)) as pool, progress("photos", len(todo)) as advance:
         for batch in batches(todo, PHOTOS_AT_ONCE):
             made = pool.map(
                 lambda name: prepare_photo(

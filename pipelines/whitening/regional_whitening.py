@@ -44,7 +44,7 @@ def learn_regional_whitening(network: Any, names: Sequence[str], reading: Readin
         except PhotoError as error:
             left_out[name] = error.reason
     with progress("whiten", len(shapes)) as advance:
-        for found in describe_photos(_describer(network), sorted(shapes), reading.read):
+        for found in describe_photos(_describer(network), sorted(shapes), reading.read, reading.readers):
             rows = found.rows.reshape(-1, dimensions)
             moments.add(rows[(rows != 0).any(axis=1)])
             left_out |= found.left_out

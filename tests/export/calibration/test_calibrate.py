@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from keras_retrieval.pipelines.files.durable import FolderError
+from keras_retrieval.pipelines.files.remote import RemoteFolder
 from keras_retrieval.pipelines.local_features.features import LocalFeatures
 from keras_retrieval.pipelines.training_tuples.data import Tuples, TuplesError
 from keras_retrieval.pipelines.training_tuples.file import read_tuples, write_tuples
@@ -31,6 +32,7 @@ from export.index_contract.errors import CalibrationError
 from export.indexes.index import index
 from export.indexes.ranking import search_queries
 from keras_retrieval.errors import ArgumentError
+from tests.helpers.faulty_storage import faulty_storage, upload
 from tests.helpers.small_crops import crop_descriptors
 from tests.helpers.small_index import indexed, unit
 
@@ -208,6 +210,22 @@ def test_few_photos_and_foreign_photos_are_refused(made, tmp_path):
         calibrate(index, tmp_path / "few.npz", output=tmp_path / "few.npz")
     with pytest.raises(ArgumentError, match="--output"):
         calibrate("milvus://localhost:1/c", tmp_path / "few.npz")
+
+
+def test_a_calibration_of_an_index_at_an_address_is_written_to_it(made, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KERAS_RETRIEVAL_CACHE", str(tmp_path / "cache"))
+    plain = shutil.copytree(made / "index", tmp_path / "plain")
+    (plain / FILE).unlink()
+    with faulty_storage(monkeypatch) as faults:
+        upload(plain, "bucket/index")
+        faults.every, faults.outage = 7, (0.0, 60.0)
+        calibrate("faulty://bucket/index", made / "tuples.npz")
+        assert capsys.readouterr().out.endswith(f"faulty://bucket/index/{FILE}\n")
+        assert RemoteFolder("faulty://bucket/index").read(FILE) == (made / "index" / FILE).read_bytes()
+        calibrate("faulty://bucket/index", made / "tuples.npz", output=tmp_path / "new" / "calibration.json")
+    assert (tmp_path / "new" / "calibration.json").read_bytes() == (made / "index" / FILE).read_bytes()
+    with pytest.raises(ArgumentError, match="folders are not written to https:// addresses"):
+        calibrate("https://host/index", made / "tuples.npz")
 
 
 def test_pairs_of_the_same_object_must_be_of_several_objects(tmp_path):

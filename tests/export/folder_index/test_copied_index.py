@@ -15,7 +15,7 @@ from export.folder_index.copied_index import CopiedIndex, IndexCopy
 from export.folder_index.folder_index import FolderIndex
 from export.folder_index.following import Following
 from export.folder_index.write_ahead_log import WriteAheadLog
-from export.indexes.kinds import index_to_search
+from export.indexes.kinds import index_to_read
 from export.indexes.open_index import follow_index
 from keras_retrieval.errors import ArgumentError
 from tests.helpers.deadlines import wait_until
@@ -240,10 +240,10 @@ def test_only_a_folder_of_its_own_holds_a_copy(source, tmp_path, monkeypatch):
 
 
 def test_an_address_is_checked_before_anything_is_asked(storage):
-    index_to_search("--index", ADDRESS)
+    index_to_read("--index", ADDRESS)
     assert storage.requests == []
     with pytest.raises(ArgumentError, match=r"no storage of the kind nothing://"):
-        index_to_search("--index", "nothing://bucket/index")
+        index_to_read("--index", "nothing://bucket/index")
 
 
 @pytest.mark.parametrize("name", ["calibration.json", "calibration-0123456789ab.json"])

@@ -79,7 +79,7 @@ def test_photos_are_added_replaced_and_deleted(living):
     living.add(["0.jpg", "2005.jpg"], new[:2])
     content |= {"0.jpg": new[0], "2005.jpg": new[1]}
     check(living, content)
-    again = open_index(living._folder)
+    again = open_index(living.folder)
     check(again, content)
     assert again.names == living.names
     living.compact()
@@ -87,7 +87,7 @@ def test_photos_are_added_replaced_and_deleted(living):
     again.search(QUERIES)
     again.close()
     check(again, content)
-    check(open_index(living._folder), content)
+    check(open_index(living.folder), content)
 
 
 def test_a_cluster_that_is_gone_does_not_hide_the_rest(living):
@@ -132,7 +132,7 @@ def test_columns_are_those_of_their_names(living):
 
 
 def test_the_version_differs_after_each_change_of_any_process(living):
-    other = open_index(living._folder)
+    other = open_index(living.folder)
     assert living.version == other.version
     versions = [other.version]
     for change in (lambda: living.add(["7.jpg"], ROWS[:1]), lambda: living.delete(["3.jpg"]), living.compact):
@@ -166,7 +166,7 @@ def test_an_index_may_become_empty_and_fill_again(living):
     living.add(["a", "b"], ROWS[:2])
     assert living.search(ROWS[:1], 5)[0].names == ["a", "b"]
     living.compact()
-    assert open_index(living._folder).search(ROWS[:1], 5)[0].names == ["a", "b"]
+    assert open_index(living.folder).search(ROWS[:1], 5)[0].names == ["a", "b"]
 
 
 @pytest.mark.parametrize("name", ["line\nbreak", "https://host/a?b=c", "日本", "\udcff", "", '"'])
@@ -269,7 +269,7 @@ def test_a_search_waits_for_no_lock(built, tmp_path):
     index = open_index(shutil.copytree(built["tree"], tmp_path / "index"))
     other = open_index(tmp_path / "index")
     other.add(["new"], QUERIES[:1])
-    with index._changing, locked(index._folder, "writing"), locked(index._folder, "building"):
+    with index._changing, locked(index.folder, "writing"), locked(index.folder, "building"):
         assert index.search(QUERIES[:1], 1)[0].names != ["new"]
     assert index.search(QUERIES[:1], 1)[0].names == ["new"]
 
@@ -297,7 +297,7 @@ def test_a_generation_is_built_in_time_beside_the_searches(built, tmp_path, monk
     index.close()
     assert index.facts["segment"] == "segment-000002"
     assert index._mutable.changes == 0
-    assert segments(index._folder) == ["segment-000001", "segment-000002"]
+    assert segments(index.folder) == ["segment-000001", "segment-000002"]
 
 
 def segments(folder):
@@ -399,7 +399,7 @@ def test_photos_keep_the_columns_that_a_change_does_not_state(living):
     living.add(["7.jpg", "new"], ROWS[:2])
     assert living.columns(["7.jpg", "new"]) == {"parity": ["1", ""], "tenth": ["7", ""]}
     living.add(["7.jpg"], ROWS[:1], {"parity": ["odd"]})
-    assert open_index(living._folder).columns(["7.jpg"]) == {"parity": ["odd"], "tenth": ["7"]}
+    assert open_index(living.folder).columns(["7.jpg"]) == {"parity": ["odd"], "tenth": ["7"]}
 
 
 def test_columns_are_changed_without_descriptors(living):
@@ -409,13 +409,13 @@ def test_columns_are_changed_without_descriptors(living):
     assert living.change_columns(["7.jpg", "5.jpg", "unknown", "new"], {"parity": ["a", "b", "c", "d"]}) == 2
     assert living.change_columns(["7.jpg"], {}) == 0
     assert living.version != version
-    for place in (living, open_index(living._folder)):
+    for place in (living, open_index(living.folder)):
         assert place.columns(["7.jpg", "new", "8.jpg"]) == {"parity": ["a", "d", "0"], "tenth": ["7", "", "8"]}
         found = place.search(ROWS[:1], 9, where=Filter(columns={"parity": ["a", "b", "c", "d"]}))[0].names
         assert sorted(found) == ["7.jpg", "new"]
     assert before.columns(np.array([7])) == {"parity": ["1"], "tenth": ["7"]}
     living.compact()
-    assert open_index(living._folder).columns(["7.jpg"]) == {"parity": ["a"], "tenth": ["7"]}
+    assert open_index(living.folder).columns(["7.jpg"]) == {"parity": ["a"], "tenth": ["7"]}
     for names, columns, message in (
         (["a"], {"colour": ["red"]}, "no column 'colour'"),
         (["a"], {"parity": ["1", "2"]}, "got 1 names and 2 values of 'parity'"),
@@ -506,7 +506,7 @@ def test_another_writer_is_waited_for_and_then_told(built, tmp_path, monkeypatch
     index = open_index(shutil.copytree(built["exact"], tmp_path / "index"))
     monkeypatch.setattr(folder_index, "locked", lambda folder, action, wait=0.0: locked(folder, action, 0.05))
     with (
-        locked(index._folder, "writing"),
+        locked(index.folder, "writing"),
         pytest.raises(TimeoutError, match="another process is writing to"),
     ):
         index.add(["new"], QUERIES[:1])
@@ -518,7 +518,7 @@ def test_another_writer_is_waited_for_and_then_told(built, tmp_path, monkeypatch
 def test_damage_of_the_log_while_it_is_open_is_told(built, tmp_path):
     index = open_index(shutil.copytree(built["exact"], tmp_path / "index"))
     index.add(["new"], QUERIES[:1])
-    (log,) = Path(index._folder).glob("segment-*/log")
+    (log,) = Path(index.folder).glob("segment-*/log")
     log.write_bytes(log.read_bytes()[:-1])
     with pytest.raises(FolderError, match="acknowledged"):
         open_index(tmp_path / "index")

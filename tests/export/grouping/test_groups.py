@@ -84,6 +84,25 @@ def test_a_second_run_replaces_the_files_of_the_first(made, tmp_path, monkeypatc
         GroupsOptions("faulty://bucket/photos", out, like=str(made / "index"))
 
 
+def test_an_index_at_an_address_is_grouped_as_a_folder_is(made, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_RETRIEVAL_CACHE", str(tmp_path / "cache"))
+    here = groups(str(made / "index"), tmp_path / "here", photos=made / "photos")
+    with faulty_storage(monkeypatch) as faults:
+        upload(made / "index", "bucket/index")
+        faults.every, faults.outage = 7, (0.0, 60.0)
+        assert groups("faulty://bucket/index", tmp_path / "there", photos=made / "photos") == here
+        with pytest.raises(FolderError, match=r"faulty://bucket/none has no manifest\.json: it is not an index"):
+            groups("faulty://bucket/none", tmp_path / "none", photos=made / "photos")
+        with pytest.raises(CalibrationError, match=r"0\.9999"):  # found with the copy, before the work
+            groups(str(made / "photos"), tmp_path / "none", like="faulty://bucket/index", min_probability=0.9999)
+        plain = shutil.copytree(made / "index", tmp_path / "plain")
+        (plain / FILE).unlink()
+        upload(plain, "bucket/plain")
+        with pytest.raises(CalibrationError, match="keras-retrieval calibrate faulty://bucket/plain TUPLES"):
+            groups("faulty://bucket/plain", tmp_path / "none", photos=made / "photos")
+    assert not (tmp_path / "none").exists()
+
+
 def test_what_cannot_be_promised_or_does_not_fit_is_refused(made, tmp_path):
     index, photos = str(made / "index"), made / "photos"
     with pytest.raises(CalibrationError, match=r"--min-probability 0\.9999: .* 998 queries"):

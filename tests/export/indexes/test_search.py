@@ -11,10 +11,10 @@ import pytest
 from keras_retrieval.pipelines.files.durable import FolderError
 from PIL import Image
 
+from export.index_contract.errors import CalibrationError
 from export.indexes.index import index
 from export.indexes.page import SHOWN
 from export.indexes.search import search
-from keras_retrieval.errors import ArgumentError
 from keras_retrieval.metrics import average_precision
 from keras_retrieval.ranking.methods import parse, rank
 from pipelines.descriptors.extract import extract
@@ -73,8 +73,10 @@ def test_an_index_at_an_address_is_searched_as_a_folder_is(made, tmp_path, monke
         upload(made / "index", "bucket/index")
         faults.every, faults.outage = 7, (0.0, 60.0)
         there = search("faulty://bucket/index", queries, k=4)
-        with pytest.raises(ArgumentError, match="--verify needs --local with the index faulty://bucket/index"):
+        with pytest.raises(FolderError, match="faulty://bucket/index has no local features"):
             search("faulty://bucket/index", queries, verify=5)
+        with pytest.raises(CalibrationError, match="`keras-retrieval calibrate faulty://bucket/index TUPLES`"):
+            search("faulty://bucket/index", queries, min_probability=0.9)
         with pytest.raises(FolderError, match="faulty://bucket/none"):
             search("faulty://bucket/none", queries)
     assert [(one.names, one.scores.tolist(), one.own) for one in there] == [

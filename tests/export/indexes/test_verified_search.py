@@ -18,9 +18,10 @@ from export.indexes.local_store import LocalStore, add_local_features, has_local
 from export.indexes.open_index import open_index
 from export.indexes.search import search
 from export.indexes.update import update
-from export.indexes.verified_search import VerifiedSearch, open_local_features
+from export.indexes.verified_search import VerifiedSearch, local_features_if_any, open_local_features
 from keras_retrieval.errors import ArgumentError
 from pipelines.descriptors.extract import extract
+from tests.helpers.faulty_storage import faulty_storage, upload
 from tests.helpers.small_lighterglue import random_matcher
 from tests.helpers.small_local_features import save_weights
 from tests.helpers.small_network import save_network
@@ -65,6 +66,29 @@ def test_the_photo_of_the_object_comes_first_with_its_matches(made, capsys):
     assert f"{match.inliers} inliers" in printed
     left, top, right, bottom = match.box
     assert f"{round(left)},{round(top)},{round(right)},{round(bottom)}  other.png" in printed
+
+
+def test_local_features_of_an_index_at_an_address_are_those_of_the_folder(made, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_RETRIEVAL_CACHE", str(tmp_path / "cache"))
+    here = open_local_features(str(made / "index"), None)
+    with faulty_storage(monkeypatch) as faults:
+        upload(made / "index", "bucket/index")
+        faults.every, faults.outage = 7, (0.0, 60.0)
+        there = local_features_if_any("faulty://bucket/index", None)
+        assert there.facts == here.facts
+        for name in ("view.png", "other.png", "noise.png"):
+            np.testing.assert_array_equal(there.read(name).descriptors, here.read(name).descriptors)
+        fetched = faults.count("fetch")
+        assert len(open_local_features("faulty://bucket/index", None)) == len(here) == 4
+        assert faults.count("fetch") == fetched  # the copy is there
+        damaged = shutil.copytree(made / "index", tmp_path / "damaged")
+        shard = next((damaged / "local" / "000001").glob("features-*.npy"))
+        shard.write_bytes(shard.read_bytes()[:-4] + b"0000")
+        upload(damaged, "bucket/damaged")
+        with pytest.raises(FolderError, match=r"faulty://bucket/damaged/local is damaged: .*features-00000\.npy"):
+            open_local_features("faulty://bucket/damaged", None)
+        upload(made / "index" / "segment-000001", "bucket/plain/segment-000001")
+        assert local_features_if_any("faulty://bucket/plain", None) is None
 
 
 def test_only_features_inside_the_box_are_matched(made):

@@ -22,6 +22,7 @@ from keras_retrieval.pipelines.photos.formats import PhotoFolderError
 from export.localizing.localize import localize
 from keras_retrieval.errors import ArgumentError
 from keras_retrieval.stopping import terminable
+from tests.helpers.faulty_storage import faulty_storage, upload
 from tests.helpers.small_index import descriptors, indexed, unit
 from tests.helpers.small_wall import CAMERA, HELD_OUT, KEPT, draw_wall, write_wall_model
 
@@ -105,6 +106,15 @@ def test_the_photos_of_a_model_are_found_by_an_index_of_more_photos(wall, tmp_pa
     found = localize(index, wall / "work", [wall / "queries" / "query.png"], neighbours=2, camera=CAMERA)
     assert found[0].neighbours == ("middle.png", "right.png")
     assert off(found[0]) < 0.01
+    monkeypatch.setenv("KERAS_RETRIEVAL_CACHE", str(tmp_path / "cache"))
+    query_file, work = [wall / "queries" / "query.png"], wall / "work"
+    with faulty_storage(monkeypatch) as faults:
+        upload(tmp_path / "index", "bucket/index")
+        faults.every, faults.outage = 7, (0.0, 60.0)
+        (there,) = localize("faulty://bucket/index", work, query_file, neighbours=2, camera=CAMERA)
+        with pytest.raises(FolderError, match="faulty://bucket/none"):
+            localize("faulty://bucket/none", work, query_file)
+    assert (there.neighbours, off(there)) == (found[0].neighbours, off(found[0]))
 
 
 def test_a_camera_of_another_size_is_no_camera_of_the_query(wall):

@@ -176,7 +176,7 @@ def test_every_path_of_an_option_has_a_kind(step):
 TAKE_ADDRESSES = {
     "app": {"host", "allow_host"}, "extract": {"photos", "output"}, "tuples": {"source", "photos", "descriptors"},
     "evaluate": {"distractors"}, "localize": {"index"}, "index": {"descriptors", "output"},
-    "update": {"add", "photos"}, "calibrate": {"local"}, "groups": {"collection", "photos", "local"},
+    "update": {"add", "photos"}, "calibrate": {"index", "local"}, "groups": {"collection", "like", "photos", "local"},
     "search": {"index", "photos", "local"}, "serve": {"index", "local", "host", "allow_host"},
     "edge-maps": {"photos", "output"}, "train": {"photos"}, "classify": {"photos"}, "train-proposals": {"photos"},
     "positions": {"photos"}, "duplicates": {"photos"}, "reconstruct": {"photos"}, "pairs": {"photos", "queries"},

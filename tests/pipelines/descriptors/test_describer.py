@@ -1,6 +1,7 @@
 """Batches through the network: one trace for all sizes, few photos in memory, and the scales."""
 
 import threading
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 import tensorflow as tf
 
 from pipelines.descriptors.describer import BATCH_PIXELS, READ_AHEAD, describe_photos, describer
+from pipelines.photos import remote_photos
 from pipelines.photos.reader import PhotoError
+from pipelines.photos.reading import Reading
 from tests.helpers.small import network
 
 
@@ -48,6 +51,20 @@ def test_batches_hold_photos_of_one_shape_and_come_in_order():
         np.testing.assert_array_equal(batch.rows, [[key + 1] * 3 for key in batch.keys])
         assert batch.left_out == {}
         assert batch.seconds >= 0
+
+
+def test_eight_photos_at_an_address_are_read_at_a_time_on_few_cores(monkeypatch):
+    monkeypatch.setattr(remote_photos, "cores", lambda: 2)
+    assert Reading(Path("photos"), 8).readers == 2
+    readers = Reading(Path("s3://bucket/photos"), 8).readers
+    together = threading.Barrier(8, timeout=10)  # broken if fewer read at a time
+
+    def read(_):
+        together.wait()
+        return np.zeros((8, 8, 3), np.uint8)
+
+    (batch,) = describe_photos(mean_colour, [((8, 8), number) for number in range(8)], read, readers)
+    assert batch.keys == list(range(8))
 
 
 def test_a_batch_holds_no_more_pixels_than_stated_and_at_least_one_photo():
