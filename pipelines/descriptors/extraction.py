@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -24,7 +25,7 @@ from ..files.durable import FolderError, encoded_states, fingerprint
 from ..files.machine import cores
 from ..files.progress import progress
 from ..files.remote import READERS, address_of, named, place_text
-from ..files.sharded_address import Sharded, sharded_folder
+from ..files.sharded_address import Sharded, leaving_nothing, sharded_folder
 from ..files.shards import LEFT_OUT, ShardedFolder
 from ..files.space import require_space
 from ..local_features.folder import KIND as LOCAL_FEATURES
@@ -40,7 +41,7 @@ from ..photos.grid_crops import count_crops
 from ..photos.intake import IGNORED, Intake
 from ..photos.reader import PhotoError
 from ..photos.reading import Reading, Shape
-from ..runtimes.options import ONNXRUNTIME, RUNTIME, runtime_on_workers
+from ..runtimes.options import ONNXRUNTIME, RUNTIME, named_runtime, runtime_on_workers
 from ..runtimes.switching import expect, runtime_of
 from .describer import (
     NO_DESCRIPTOR,
@@ -190,22 +191,23 @@ def _describe(
     todo = sharded.unfinished([plan.photos[start : start + size] for start in range(0, len(plan.photos), size)])
     todo = {number: photos for number, photos in todo.items() if number % count == index}
     facts = dict[str, Any]()
-    if todo:
-        _require_space(sharded, todo, options, network.output_shape[-1])
-    here = options.chosen_engine.local
-    shapes = [shape for photos in todo.values() for shape in photos.shapes] if here else []
-    writer, facts["runtime"] = None, ONNXRUNTIME if isinstance(network, OnnxNetwork) else options.runtime
-    everything = sorted(set(plan.photos.shapes))
-    describe = _compiled(network, options, shapes, everything) if here and options.precision != "bfloat16" else None
-    if options.precision == "bfloat16":
-        exact = describer(network, options.factors, antialias=options.antialias, mirror=options.mirror)
-        describe = _compiled(load_model(options.model), options, shapes, everything)
-        facts |= {} if index else _agreement(exact, describe, plan, reading)
-    if here and describe is not None:
-        writer = _ShardWriter(sharded, describe, reading, options.levels, options.shard_format)
-    facts |= _write_shards(ExtractJob(sharded, options, reading, everything), todo, writer)
-    if here and describe is not None and not isinstance(network, OnnxNetwork):
-        facts["runtime"] = runtime_of(describe)
+    with leaving_nothing(sharded) if count == 1 else nullcontext():
+        if todo:
+            _require_space(sharded, todo, options, network.output_shape[-1])
+        here = options.chosen_engine.local
+        shapes = [shape for photos in todo.values() for shape in photos.shapes] if here else []
+        writer, facts["runtime"] = None, _runtime(network, options)
+        everything = sorted(set(plan.photos.shapes))
+        describe = _compiled(network, options, shapes, everything) if here and options.precision != "bfloat16" else None
+        if options.precision == "bfloat16":
+            exact = describer(network, options.factors, antialias=options.antialias, mirror=options.mirror)
+            describe = _compiled(load_model(options.model), options, shapes, everything)
+            facts |= {} if index else _agreement(exact, describe, plan, reading)
+        if here and describe is not None:
+            writer = _ShardWriter(sharded, describe, reading, options.levels, options.shard_format)
+        facts |= _write_shards(ExtractJob(sharded, options, reading, everything), todo, writer)
+        if here and describe is not None and not isinstance(network, OnnxNetwork):
+            facts["runtime"] = runtime_of(describe)
     wait()
     if index:
         return {}, {}
@@ -232,6 +234,12 @@ def _load(options: ExtractOptions) -> Any:
             )
     require_edges(network, options.edges)
     return network
+
+
+def _runtime(network: Any, options: ExtractOptions) -> str:
+    """The runtime that is known before the work: that of an .onnx file, or the one that is named."""
+    named_one = named_runtime(options.runtime)
+    return ONNXRUNTIME if named_one == "auto" and isinstance(network, OnnxNetwork) else named_one
 
 
 def _compiled(network: Any, options: ExtractOptions, shapes: list[Shape], everything: list[Shape]) -> DescribeFn:

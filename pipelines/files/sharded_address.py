@@ -28,8 +28,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from keras_retrieval.errors import RetrievalError
+
 from .durable import MANIFEST, FolderError, manifest_text, names_text, read_manifest, sha256_of
-from .remote import READERS, FileState, MissingFileError, RemoteFolder, named, remote_folder
+from .remote import READERS, FileState, MissingFileError, RemoteError, RemoteFolder, named, remote_folder
 from .remote_errors import shown
 from .shards import (
     LEFT_OUT,
@@ -276,6 +278,10 @@ class ShardedAddress:
         }
         return names, reasons, notes
 
+    def untouched(self) -> bool:
+        """Whether no row of a shard has been stored since `start`."""
+        return not any(name.startswith(("shard-", "parts-")) for name in self._work.files(required=False))
+
     def discard(self) -> None:
         """Deletes the unfinished folder with all its shards."""
         self._clean()
@@ -457,3 +463,17 @@ def _note(number: int) -> str:
 
 Sharded = ShardedFolder | ShardedAddress
 """What writes a folder shard by shard, on a disk or at an address."""
+
+
+@contextmanager
+def leaving_nothing(sharded: Sharded) -> Iterator[None]:
+    """Context manager after `start` that discards a folder in which nothing was stored, if the work is refused.
+
+    Where files cannot be read or written, which may be otherwise the next time, its plan is kept.
+    """
+    try:
+        yield
+    except RetrievalError as error:
+        if not isinstance(error, OSError | FolderError | RemoteError) and sharded.untouched():
+            sharded.discard()
+        raise

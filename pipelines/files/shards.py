@@ -292,6 +292,10 @@ class ShardedFolder:
         write_left_out(self.partial / LEFT_OUT, reasons)
         return names, reasons, notes
 
+    def untouched(self) -> bool:
+        """Whether no row of a shard has been stored since `start`."""
+        return not any(any(self.partial.glob(pattern)) for pattern in (".shard-*", ".part-*"))
+
     def discard(self) -> None:
         """Deletes the unfinished folder with all its shards."""
         shutil.rmtree(self.partial)

@@ -16,7 +16,7 @@ from ..engines.engine import run_units
 from ..engines.work import Engine, Worker
 from ..files.durable import encoded_states, fingerprint, write_array
 from ..files.remote import address_of, named
-from ..files.sharded_address import Sharded, sharded_folder
+from ..files.sharded_address import Sharded, leaving_nothing, sharded_folder
 from ..files.space import require_space
 from ..photos.reader import MAX_PIXELS, PhotoError
 from ..photos.remote_photos import photo_in, photo_readers, photo_states
@@ -116,7 +116,8 @@ def extract_local_features(
     sharded.check_free(replace=replace)
     sharded.start()
     shards = [names[start : start + PHOTOS_PER_SHARD] for start in range(0, len(names), PHOTOS_PER_SHARD)]
-    facts |= _write(LocalJob(sharded, photos, settings), shards, engine or Engine())
+    with leaving_nothing(sharded):
+        facts |= _write(LocalJob(sharded, photos, settings), shards, engine or Engine())
     found, left_out, notes = sharded.join()
     if not found:
         sharded.discard()

@@ -15,6 +15,7 @@ from .copies import CopyGroups, no_copies
 from .data import Tuples, TuplesError, cluster_by_pairs
 from .from_positions import from_positions
 from .options import TuplesOptions
+from .unused_options import POSITIONS, POSITIVES, refuse_unused
 
 log = logging.getLogger("keras_retrieval")
 
@@ -45,13 +46,11 @@ def from_csv(path: Path, options: TuplesOptions, copies: CopyGroups = no_copies)
             raise TuplesError(f"{path} has no rows below its heading: nothing to learn from")
         query, positive = table.column("query", _QUERY), table.column("positive", _POSITIVE)
         if query and positive:
-            if options.cells is not None:
-                raise TuplesError(f"--cells needs positions, and {path} contains pairs of photos")
-            if options.heading is not None:
-                raise TuplesError(f"--heading needs positions, and {path} contains pairs of photos")
+            refuse_unused(options, "pairs of photos")
             return _from_pairs(table, query, positive, options)
         photo = table.column("photo", PHOTO_SYNONYMS)
         if photo and has_positions(table):
+            refuse_unused(options, "positions", POSITIONS, POSITIVES)
             return _from_positions(table, photo, options, copies)
         raise table.no_columns(f"{COLUMNS}, or query, positive")
     except (TableError, JoinError, PositionError) as error:

@@ -1,8 +1,8 @@
 """The options of the step `tuples`, which makes training tuples."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from keras_retrieval.errors import ArgumentError
 
@@ -215,9 +215,9 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
         """Checks the range of each option, that `radius` is at most `apart`, the options of copies, and `output`.
 
         Raises:
-            ArgumentError: an option is out of range, `radius` is larger than `apart`, the name of `output` does not
-                end in .npz, `duplicates` is given without `copies`, or `manifold` is given together with positions or
-                headings.
+            ArgumentError: an option is out of range, or has no effect without another; `radius` is larger than `apart`;
+                the name of `output` does not end in .npz; or two options do not fit together, such as `manifold` and
+                positions.
         """
         super().check()
         address = address_of(self.source)
@@ -230,7 +230,18 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
             raise ArgumentError(f"--radius must be at most --apart, {self.apart:g}, got {self.radius}")
         if self.manifold and (self.positions is not None or self.heading is not None):
             raise ArgumentError("--manifold uses descriptors alone: leave out --positions and --heading")
+        for name, rules in {
+            "descriptors": ("m1",),
+            "shared": ("m3",),
+            "scale_change": ("m3",),
+            "cameras": ("m1", "m2", "m3"),
+        }.items():
+            if self.rule not in rules and getattr(self, name) != _default(name):
+                rule = f"--rule {', '.join(rules)}"
+                raise ArgumentError(f"--{name.replace('_', '-')} is for {rule}: leave it out with --rule {self.rule}")
         along = groups_of(self.cell_groups)
+        if self.cells is None and self.cell_groups != _default("cell_groups"):
+            raise ArgumentError("--cell-groups needs --cells, the side of the cells in metres")
         if self.cell_heading is not None:
             if self.cells is None:
                 raise ArgumentError("--cell-heading needs --cells, the side of the cells in metres")
@@ -248,3 +259,7 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
     def positives_per_query(self) -> int:
         """Maximum number of positives per query for 3D models and folders: `positives`, or 3 if it is None."""
         return self.positives or POSITIVES
+
+
+def _default(name: str) -> Any:
+    return next(one.default for one in fields(TuplesOptions) if one.name == name)

@@ -26,6 +26,7 @@ from .from_positions import from_names, from_places
 from .from_streets import from_gsv_cities, from_msls
 from .from_tables import from_csv
 from .options import TuplesOptions
+from .unused_options import MODELS, OBJECTS, POSITIONS, POSITIVES, refuse_unused
 
 log = logging.getLogger("keras_retrieval")
 
@@ -48,7 +49,8 @@ def read_source(
         The tuples. They are not checked, and not split unless the source defines a split.
 
     Raises:
-        TuplesError: the source does not exist, is of an unknown kind, or contains an invalid entry.
+        TuplesError: the source does not exist, is of an unknown kind, or contains an invalid entry; or an option is
+            given that has no effect on it.
         ArgumentError: --objects is given for photos that `clean` kept.
         PhotoFolderError: the source is a folder without photos, or its folders do not show what is an object.
         OSError: the source cannot be read.
@@ -59,21 +61,21 @@ def read_source(
         return _from_photos(options, copies)
     if source.is_dir():
         if (source / "report.json").is_file():
-            _refuse_positions(options, "a reconstruction")
+            refuse_unused(options, "a reconstruction", MODELS, POSITIVES)
             return from_reconstruction(source, options, descriptors, copies)
         if (cleaned := cleaned_objects(source, options.objects)) is not None:
-            _refuse_positions(options, "cleaned folders of photos")
+            refuse_unused(options, "cleaned folders of photos", POSITIVES)
             return from_objects(cleaned[1], options, copies)
         if shard_paths(source):
             raise TuplesError(f"{source} contains descriptors: add --manifold to make tuples from them")
         if model_folders(source):
-            _refuse_positions(options, "3D models")
+            refuse_unused(options, "3D models", MODELS, POSITIVES)
             return from_other_models(source, options, descriptors, copies)
         return _from_photos(options, copies)
     if not source.is_file():
         raise TuplesError(f"{source} does not exist")
     if source.suffix.lower() == ".pkl":
-        _refuse_positions(options, "published tuples")
+        refuse_unused(options, "published tuples")
         return from_pickle(source)
     if source.suffix.lower() in (*SUFFIXES, *SPREADSHEETS):
         if options.positions is not None:
@@ -96,34 +98,23 @@ def _from_photos(options: TuplesOptions, copies: CopyGroups) -> Tuples:
             "machine"
         )
     if options.positions is not None:
+        refuse_unused(options, "photos with positions", {"positions"}, POSITIONS, POSITIVES)
         return from_places(source, images, options, copies)
     if here and options.objects == AUTO and is_gsv_cities(source):
         if options.cells is not None:
             raise TuplesError(f"{source} is GSV-Cities, whose places are classes already: leave out --cells")
+        refuse_unused(options, "GSV-Cities", {"apart", "heading"}, POSITIVES)
         return from_gsv_cities(source, intake, options, copies)
     if here and options.objects == AUTO and msls_cities(source):
+        refuse_unused(options, "Mapillary SLS", POSITIONS, POSITIVES)
         return from_msls(source, intake, options, copies)
     # If one name contains a position, all must: otherwise a single photo without one would turn the folders of
     # the photos into objects. --objects says that positions are not wanted.
     if options.objects == AUTO and any(map(_POSITION.search, images)):
+        refuse_unused(options, "photos with positions in their names", POSITIONS, POSITIVES)
         return from_names(source, images, options, copies)
-    _refuse_positions(options, "photos in one folder for each object")
+    refuse_unused(options, "photos in one folder for each object", OBJECTS, POSITIVES)
     return from_objects(find_objects(images, source, options.objects), options, copies)
-
-
-def _refuse_positions(options: TuplesOptions, kind: str) -> None:
-    """Raises TuplesError if an option is given that this kind of source does not use."""
-    source = named(options.source)
-    if options.positions is not None:
-        raise TuplesError(f"--positions needs a folder of photos as SOURCE, and {source} contains {kind}")
-    if options.cells is not None:
-        raise TuplesError(
-            f"--cells needs positions, and {source} contains {kind}: add --positions exif, or give a table"
-        )
-    if options.heading is not None:
-        raise TuplesError(
-            f"--heading needs positions, and {source} contains {kind}: add --positions exif, or give a table"
-        )
 
 
 def photos_of(source: Path) -> Path | None:

@@ -14,6 +14,7 @@ from .from_models import descriptors_for_m1
 from .options import TuplesOptions
 from .sources import photos_of, read_source
 from .split import split
+from .unused_options import MANIFOLDS, POSITIVES, refuse_unused
 
 
 @takes(TuplesOptions)
@@ -55,6 +56,7 @@ def tuples(options: TuplesOptions) -> Path:
     """
     photos = options.photos
     if options.manifold:
+        refuse_unused(options, "descriptors", MANIFOLDS, POSITIVES)
         compared = photos or described_photos(options.source)
         copies = copy_groups(options, compared)
         made = from_descriptors(options, copies)

@@ -137,7 +137,7 @@ BAD_OPTIONS = [
     ({"index": "index", "photos": __file__}, f"--photos {__file__} is not a folder"),
     (
         {"index": "memory://me:secret@bucket/index", "verify": 5},
-        "--verify needs --local with the index memory://bucket/index: the local features of an index at an address are",
+        "--verify needs --local with the index memory://bucket/index: servers follow an index at an address without",
     ),
     ({"max_message_bytes": 0}, "--max-message-bytes must be at least 1, got 0"),
     ({"serving": "broken"}, "1 servable(s) did not become available: {{{name: toy version: 1} due to error: "),

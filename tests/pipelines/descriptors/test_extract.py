@@ -21,7 +21,9 @@ from pipelines.descriptors.extraction import extract_descriptors
 from pipelines.descriptors.folder import read_descriptors
 from pipelines.descriptors.options import ExtractOptions
 from pipelines.files.durable import FolderError, partial_of, read_manifest
+from pipelines.files.remote import RemoteFolder
 from pipelines.files.shards import PLAN, read_left_out
+from pipelines.networks.errors import NetworkError
 from pipelines.photos.reader import PhotoError, read_photo
 from pipelines.photos.reading import Reading
 from tests.helpers.odd_photos import mutations
@@ -40,6 +42,32 @@ def small(tmp_path_factory):
 def photos(tmp_path):
     draw_folder(tmp_path / "photos", 10)
     return tmp_path / "photos"
+
+
+@pytest.mark.parametrize("output", ["out", "memory://refused/out"])
+def test_a_network_that_its_runtime_refuses_leaves_nothing(small, photos, tmp_path, monkeypatch, output):
+    def refuse(*_, **__):
+        raise NetworkError("the runtime does not compute it")
+
+    output = output if "://" in output else str(tmp_path / output)
+    with monkeypatch.context() as patched:
+        patched.setattr(extraction, "describer", refuse)
+        with pytest.raises(NetworkError, match="does not compute"):
+            extract(small, photos, output)
+    left = RemoteFolder(output).files(required=False) if "://" in output else list(tmp_path.glob("out*"))
+    assert not left
+    # What was stored before stays for the next run.
+    with monkeypatch.context() as patched:
+        patched.setattr(extraction, "run_units", lambda job, todo, worker, **_: _then_refuse(job, todo, worker, refuse))
+        with pytest.raises(NetworkError):
+            extract(small, photos, output, shard=4)
+    assert RemoteFolder(output).files() if "://" in output else partial_of(tmp_path / "out").exists()
+
+
+def _then_refuse(job, todo, worker, refuse):
+    number, photos = next(iter(todo.items()))
+    worker(number, photos, lambda _: None)
+    refuse()
 
 
 def one_by_one(model, folder, names, scales=(1.0,), size=1024):
