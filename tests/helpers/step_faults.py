@@ -60,6 +60,7 @@ COMPANIONS: dict[str, list[str]] = {
     "serve local": ["--index", "index", "--verify", "5"],
     "serve calibration": ["--index", "index"],
     "search local": ["--verify", "5"],
+    "tuples descriptors": ["--rule", "m1"],
     "search matcher": ["--verify", "5"],
     "serve matcher": ["--index", "index", "--verify", "5"],
     "describe certificate": ["--key", "photos/000.png"],
