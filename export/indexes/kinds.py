@@ -34,8 +34,8 @@ def index_to_change(label: str, value: Any) -> None:
         _check_address(value)
     elif address := remote_index(value):
         raise FolderError(
-            f"{shown(address)} is an address, and this step takes an index of this machine, or milvus://..: make the "
-            "changes where the index was made, and write it to the address again (search, serve --index, groups, "
+            f"{shown(address)} is an address, and this step takes an index of this machine, or milvus://..: name "
+            "the folder in which it was made, or a copy (search, serve --index, groups, "
             "calibrate and localize read indexes at addresses)"
         )
     else:
@@ -77,6 +77,7 @@ def is_index_there(place: str) -> bool:
     return address is not None and has_index(RemoteFolder(address))
 
 
+@takes_addresses
 def index_or_photos(label: str, value: Any) -> None:
     """The kind of an option that names an index or a folder of photos.
 
