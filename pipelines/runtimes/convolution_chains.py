@@ -1,8 +1,9 @@
 """Cuts the chains of convolutions out of an .onnx network, for ncnn, which computes them by Winograd's method.
 
-A chain is a sequence of convolutions, ReLUs and max poolings, each of which is the only one to read what the one before
-it gives: the whole trunk of a VGG or an AlexNet, once for each scale of the photo. What comes before and after the
-chains remains ONNX: the normalization of pixels, resizing, the pooling, the whitening.
+A chain is a sequence of 3 x 3 convolutions, ReLUs and max poolings, each of which is the only one to read what the one
+before it gives: the whole trunk of a VGG, or an AlexNet's from its third convolution, once for each scale of the photo.
+What comes before and after the chains remains ONNX: the normalization of pixels, resizing, larger convolutions, the
+pooling, the whitening.
 
 Lavin & Gray 2016, "Fast Algorithms for Convolutional Neural Networks", https://arxiv.org/abs/1509.09308.
 """
@@ -14,7 +15,7 @@ import numpy as np
 
 from ..networks.errors import NetworkError
 
-SHARE = 0.9
+SHARE = 0.8
 """The least share of the weights of all convolutions that chains must hold; a ResNet's hold only its first layer's."""
 
 
@@ -130,10 +131,12 @@ def _can(node: Any, weights: dict[str, Any]) -> bool:
         return plain and len(form["kernel_shape"]) == 2 and len(node.output) == 1
     if node.op_type != "Conv" or form.get("group", 1) != 1:
         return False
-    same = form.get("auto_pad", b"NOTSET") == b"SAME_UPPER" and set(form.get("strides", (1,))) == {1}
+    if {*form.get("strides", ()), *form.get("dilations", ())} - {1}:
+        return False
     names = [name for name in node.input[1:] if name]
     numbers = all(name in weights and weights[name].data_type == TensorProto.FLOAT for name in names)
-    return numbers and len(weights[names[0]].dims) == 4 and (same or form.get("auto_pad", b"NOTSET") == b"NOTSET")
+    padded = form.get("auto_pad", b"NOTSET") in (b"SAME_UPPER", b"NOTSET")
+    return numbers and padded and tuple(weights[names[0]].dims[2:]) == (3, 3)  # others are slower there
 
 
 def _for_ncnn(nodes: Sequence[Any], weights: dict[str, Any]) -> tuple[str, bytes]:
@@ -146,21 +149,17 @@ def _for_ncnn(nodes: Sequence[Any], weights: dict[str, Any]) -> tuple[str, bytes
         if node.op_type == "Relu":
             layers.append(("ReLU", ""))
             continue
-        high, wide = form.get("strides", (1, 1))
         if node.op_type == "MaxPool":
-            rows, columns = form["kernel_shape"]
+            (rows, columns), (high, wide) = form["kernel_shape"], form.get("strides", (1, 1))
             layers.append(("Pooling", f"0=0 1={columns} 11={rows} 2={wide} 12={high} 5=1"))
             continue
         kernel = to_array(weights[node.input[1]])
         bias = to_array(weights[node.input[2]]) if len(node.input) > 2 and node.input[2] else np.zeros(len(kernel))
-        rows, columns = kernel.shape[2:]
-        down, right = form.get("dilations", (1, 1))
         top, left, bottom, last = form.get("pads", (0, 0, 0, 0))
         pads = f"4={left} 15={last} 14={top} 16={bottom}"
         if form.get("auto_pad", b"NOTSET") == b"SAME_UPPER":
             pads = "4=-233"
-        sizes = f"0={len(kernel)} 1={columns} 11={rows} 2={right} 12={down} 3={wide} 13={high} {pads}"
-        layers.append(("Convolution", f"{sizes} 5=1 6={kernel.size}"))
+        layers.append(("Convolution", f"0={len(kernel)} 1=3 {pads} 5=1 6={kernel.size}"))
         content += [bytes(4), kernel.astype("<f4").tobytes(), bias.astype("<f4").tobytes()]  # 4 zeros: float32 follows
     lines = ["7767517", f"{len(layers)} {len(layers)}"]
     for number, (kind, settings) in enumerate(layers):

@@ -9,17 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from keras_retrieval.errors import missing_extra
+from keras_retrieval.errors import MissingExtraError, missing_extra
 
 from ..files.machine import cores
 from ..networks.errors import NetworkError
 from ..networks.onnx_network import open_session
-from .conversion import INPUT, OUTPUT
+from .conversion import INPUT
 from .convolution_chains import Chain, cut
 from .options import NCNN, ONNXRUNTIME
 
 Describe = Callable[[np.ndarray], np.ndarray]
 """A function that maps a batch of photos, (B, H, W, 3), to their descriptors, (B, D) float32."""
+
+Compute = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
+"""A function that maps the inputs of a network by name to all its outputs, all of them float32."""
 
 SHAPES_KEPT = 64
 """Entries of OpenVINO's cache of kernels made for shapes, for each stream: 5,000 by default, which grows for hours."""
@@ -56,16 +59,21 @@ def parts(images: np.ndarray) -> list[np.ndarray]:
 
 
 def _onnxruntime(path: Path) -> Describe:
-    session = open_session(path)
-
-    def describe(images: np.ndarray) -> np.ndarray:
-        (rows,) = session.run([OUTPUT], {INPUT: images.astype(np.float32)})
-        return rows
-
-    return describe
+    compute = _computed_by_onnxruntime(path)
+    return lambda images: compute({INPUT: images.astype(np.float32)})[0]
 
 
 def _openvino(path: Path, bfloat16: bool) -> Describe:
+    compute = _computed_by_openvino(path, bfloat16)
+    return lambda images: np.concatenate([compute({INPUT: part.astype(np.float32)})[0] for part in parts(images)])
+
+
+def _computed_by_onnxruntime(path: Path) -> Compute:
+    session = open_session(path)
+    return lambda inputs: session.run(None, inputs)
+
+
+def _computed_by_openvino(path: Path, bfloat16: bool = False) -> Compute:
     try:
         import openvino
     except ImportError as error:
@@ -91,17 +99,14 @@ def _openvino(path: Path, bfloat16: bool) -> Describe:
             compiled = compiler.submit(compile_model).result()
     except Exception as error:  # OpenVINO raises RuntimeError and others
         raise NetworkError(f"{path} could not be loaded by OpenVINO: {_last_line(error)}") from error
-    request, output, lock = compiled.create_infer_request(), compiled.output(OUTPUT), threading.Lock()
+    request, lock = compiled.create_infer_request(), threading.Lock()
 
-    def describe_part(images: np.ndarray) -> np.ndarray:
-        request.infer({INPUT: images.astype(np.float32)})
-        return np.array(request.get_tensor(output).data, np.float32)
-
-    def describe(images: np.ndarray) -> np.ndarray:
+    def compute(inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         with lock:
-            return np.concatenate([describe_part(part) for part in parts(images)])
+            request.infer(inputs)
+            return [np.array(request.get_tensor(output).data, np.float32) for output in compiled.outputs]
 
-    return describe
+    return compute
 
 
 def _ncnn(path: Path) -> Describe:
@@ -119,20 +124,26 @@ def _ncnn(path: Path) -> Describe:
                 nets[chain.weights] = _ncnn_chain(chain, folder)
         onnx.save(network.before, folder / "before.onnx")
         onnx.save(network.after, folder / "after.onnx")
-        before, after = (open_session(folder / f"{part}.onnx") for part in ("before", "after"))
-    taken = {value.name for value in after.get_inputs()}
+        before, after = (_fastest(folder / f"{part}.onnx") for part in ("before", "after"))
+    takes_photos = any(value.name == INPUT for value in network.after.graph.input)
     # Only what is used stays in memory, not the weights as ncnn has read them.
     chains = [(chain.target, nets[chain.weights]) for chain in network.chains]
 
-    def describe(images: np.ndarray) -> np.ndarray:
-        photos = images.astype(np.float32)
-        given = {INPUT: photos} if INPUT in taken else {}
-        for (target, net), maps in zip(chains, before.run(None, {INPUT: photos}), strict=True):
+    def describe_part(photos: np.ndarray) -> np.ndarray:
+        given = {INPUT: photos} if takes_photos else {}
+        for (target, net), maps in zip(chains, before({INPUT: photos}), strict=True):
             given[target] = np.stack([net(one) for one in maps])
-        (rows,) = after.run([OUTPUT], given)
+        (rows,) = after(given)
         return rows
 
-    return describe
+    return lambda images: np.concatenate([describe_part(part) for part in parts(images.astype(np.float32))])
+
+
+def _fastest(path: Path) -> Compute:
+    try:
+        return _computed_by_openvino(path)
+    except MissingExtraError:
+        return _computed_by_onnxruntime(path)
 
 
 def _ncnn_chain(chain: Chain, folder: Path) -> Describe:

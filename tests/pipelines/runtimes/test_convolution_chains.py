@@ -1,10 +1,13 @@
 """Chains of convolutions are cut out of .onnx networks, and ncnn computes them as ONNX Runtime does."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from pipelines.networks.errors import NetworkError
 from pipelines.networks.onnx_network import open_session
+from pipelines.runtimes import sessions
 from pipelines.runtimes.convolution_chains import cut
 from pipelines.runtimes.sessions import open_network
 
@@ -52,21 +55,47 @@ FORMS = {
     "same": {"auto_pad": "SAME_UPPER"},
     "valid": {},
     "uneven": {"pads": [0, 1, 2, 3]},
-    "strides": {"pads": [1, 0, 1, 0], "strides": [2, 3]},
-    "dilated": {"pads": [2, 2, 2, 2], "dilations": [2, 1]},
 }
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-@pytest.mark.parametrize("kernel", [(5, 3), (1, 2)], ids=str)
-def test_convolutions_of_all_forms(tmp_path, form, kernel):
+def test_convolutions_of_all_forms(tmp_path, form):
     nodes = [
         node("Conv", ["x", "a", "b"], ["1"], **form),
         node("Relu", ["1"], ["2"]),
         node("Conv", ["2", "c"], ["y"]),  # without a bias
     ]
-    path = network(tmp_path / "net.onnx", nodes, a=(16, 3, *kernel), b=(16,), c=(8, 16, 1, 1))
+    path = network(tmp_path / "net.onnx", nodes, a=(16, 3, 3, 3), b=(16,), c=(8, 16, 3, 3))
     assert differs(path) < 1e-5
+
+
+OTHERS = {
+    "larger": ((5, 3), {}),
+    "strides": ((3, 3), {"pads": [1, 0, 1, 0], "strides": [2, 3]}),
+    "dilated": ((3, 3), {"pads": [2, 2, 2, 2], "dilations": [2, 1]}),
+}
+
+
+@pytest.mark.parametrize("openvino", [True, False], ids=["with OpenVINO", "without"])
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_what_is_around_a_chain(tmp_path, monkeypatch, other, openvino):
+    """OpenVINO computes what is around chains where it is installed, else ONNX Runtime; batches are cut into parts."""
+    if openvino:
+        pytest.importorskip("openvino")
+    else:
+        monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr(sessions, "PART_PIXELS", 2 * 29 * 38)
+    kernel, form = other
+    nodes = [
+        node("Conv", ["x", "a", "b"], ["1"], **form),
+        node("Relu", ["1"], ["2"]),
+        node("Conv", ["2", "c"], ["3"], pads=[1, 1, 1, 1]),
+        node("Conv", ["3", "d"], ["y"], auto_pad="SAME_UPPER"),
+    ]
+    path = network(tmp_path / "net.onnx", nodes, a=(16, 3, *kernel), b=(16,), c=(24, 16, 3, 3), d=(8, 24, 3, 3))
+    (chain,) = cut(onnx.load(path)).chains
+    assert (chain.source, chain.target) == ("2", "y")
+    assert differs(path, 5) < 1e-5
 
 
 def test_deep_convolutions_and_poolings(tmp_path):
@@ -117,7 +146,7 @@ def test_the_rest_of_a_network_may_have_convolutions_and_read_the_photos(tmp_pat
         node("GlobalMaxPool", ["2"], ["8"]),
         node("Sum", ["7", "4", "8"], ["y"]),
     ]
-    kernels = {"a": (64, 3, 5, 5), "assignment": (2, 64, 1, 1), "assignment3": (2, 3, 1, 1)}
+    kernels = {"a": (64, 3, 3, 3), "assignment": (2, 64, 1, 1), "assignment3": (2, 3, 1, 1)}
     assert differs(network(tmp_path / "net.onnx", nodes, **kernels)) < 1e-5
 
 
@@ -169,6 +198,6 @@ def test_branches_are_refused(tmp_path):
 
 
 def test_maps_smaller_than_a_kernel_are_an_error(tmp_path):
-    path = network(tmp_path / "n.onnx", [node("Conv", ["x", "k"], ["y"])], k=(4, 3, 5, 5))
-    with pytest.raises(NetworkError, match="ncnn could not compute y of 3 x 9 pixels"):
-        open_network("ncnn", path)(np.zeros((1, 3, 9, 3), np.float32))
+    path = network(tmp_path / "n.onnx", [node("Conv", ["x", "k"], ["y"])], k=(4, 3, 3, 3))
+    with pytest.raises(NetworkError, match="ncnn could not compute y of 2 x 9 pixels"):
+        open_network("ncnn", path)(np.zeros((1, 2, 9, 3), np.float32))

@@ -26,13 +26,25 @@ from pipelines.runtimes.conversion import convert, stamp
 from pipelines.runtimes.measured import keep, recall
 from pipelines.runtimes.sessions import open_network, parts
 from pipelines.runtimes.switching import SwitchingDescriber
-from tests.helpers.small_network import draw_scenes, save_network
+from tests.helpers.small_network import draw_scenes
 
 for package in ("openvino", "onnxruntime", "ncnn", "tf2onnx"):
     pytest.importorskip(package)
 
 RUNTIMES = ("onnxruntime", "openvino", "ncnn")
 CONVERT = "pipelines.descriptors.describer.convert"
+
+
+def convolutions(path, seed=0):
+    """Saves a tiny network whose second convolution is one that ncnn computes, as AlexNet's third."""
+    keras.utils.set_random_seed(seed)
+    images = keras.Input((None, None, 3), name="images")
+    x = layers.PixelNormalization.of("torch", name="normalization")(images)
+    x = keras.layers.Conv2D(6, 3, 3, activation="relu", name="conv1")(x)
+    x = keras.layers.Conv2D(16, 3, padding="same", activation="relu", name="conv2")(x)
+    x = layers.L2Normalization(name="l2", dtype="float32")(layers.GeM(name="pooling", dtype="float32")(x))
+    keras.Model(images, x, name="small_gem").save(path)
+    return path
 
 
 def transformer(path):
@@ -52,7 +64,7 @@ def transformer(path):
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("networks")
-    return {"gem": save_network(folder / "gem.keras"), "transformer": transformer(folder / "transformer.keras")}
+    return {"gem": convolutions(folder / "gem.keras"), "transformer": transformer(folder / "transformer.keras")}
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +147,7 @@ def test_bfloat16_is_openvinos_and_close(networks, conversion, tmp_path):
 
 
 def test_a_network_is_converted_once_and_beside_its_file(tmp_path, quick):
-    path = save_network(tmp_path / "net.keras")
+    path = convolutions(tmp_path / "net.keras")
     describer(load_model(path), runtime=Runtime("onnxruntime", path))
     (name,) = converted(tmp_path)
     assert name.startswith("net.runtime-")
@@ -145,19 +157,19 @@ def test_a_network_is_converted_once_and_beside_its_file(tmp_path, quick):
 
 
 def test_another_network_in_the_same_file_is_converted_and_the_old_one_goes(tmp_path, quick):
-    path = save_network(tmp_path / "net.keras", seed=5)
+    path = convolutions(tmp_path / "net.keras", seed=5)
     outdated = tmp_path / "net.runtime-0123456789ab-01234567-01234567.onnx"
     others = [tmp_path / "net2.runtime-0123456789ab-01234567-01234567.onnx", tmp_path / "net.onnx"]
     for file in (outdated, *others):
         file.write_bytes(b"of an earlier network, or of the user")
-    save_network(path)
+    convolutions(path)
     assert describer(load_model(path), runtime=Runtime("onnxruntime", path)).runtime == "onnxruntime"
     assert not outdated.exists()
     assert all(file.exists() for file in others)
 
 
 def test_a_damaged_conversion_is_made_again(tmp_path, quick):
-    path = save_network(tmp_path / "net.keras")
+    path = convolutions(tmp_path / "net.keras")
     describer(load_model(path), runtime=Runtime("openvino", path))
     (kept,) = tmp_path.glob("*.onnx")
     whole = kept.read_bytes()
@@ -168,14 +180,14 @@ def test_a_damaged_conversion_is_made_again(tmp_path, quick):
 
 
 def test_a_conversion_of_other_weights_is_refused(tmp_path, quick, caplog):
-    path = save_network(tmp_path / "net.keras", seed=5)
+    path = convolutions(tmp_path / "net.keras", seed=5)
     assert describer(load_model(path), runtime=Runtime("onnxruntime", path)).runtime == "tensorflow"
     assert "(not onnxruntime: onnxruntime gives descriptors that differ from Keras' by" in caplog.text
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["cache", "nothing"])
 def test_a_folder_that_cannot_be_written(tmp_path, cache, quick, monkeypatch, kept):
-    path = save_network(tmp_path / "net.keras")
+    path = convolutions(tmp_path / "net.keras")
     if not kept:
         monkeypatch.setenv("KERAS_RETRIEVAL_CACHE", "")
     real = tempfile.TemporaryFile
@@ -194,7 +206,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, cache, quick, monkeypatch, ke
 
 
 def test_a_kill_in_the_middle_of_a_conversion_leaves_nothing_that_is_read(tmp_path, quick, monkeypatch):
-    path = save_network(tmp_path / "net.keras")
+    path = convolutions(tmp_path / "net.keras")
 
     def killed(network, sides, place):
         place.write_bytes(b"half")
@@ -221,7 +233,7 @@ def test_what_cannot_be_converted_stays_with_tensorflow(networks, monkeypatch, c
     assert [record.getMessage() for record in caplog.records if "runtime" in record.getMessage()] == [
         "runtime: tensorflow (not openvino: no such operation)"
     ]
-    assert describe(drawn(1, 60, 60)).shape == (1, 6)
+    assert describe(drawn(1, 60, 60)).shape == (1, 16)
 
 
 def test_small_jobs_do_not_pay_for_a_conversion(networks, monkeypatch, caplog):
@@ -240,7 +252,7 @@ def test_many_photos_are_described_by_the_fastest_which_is_remembered(tmp_path, 
     caplog.set_level(logging.INFO, "keras_retrieval")
     eager(monkeypatch)
     speeds(monkeypatch, onnxruntime=0.8, openvino=0.5, ncnn=0.6)
-    path, images = save_network(tmp_path / "net.keras"), drawn(2, 40, 56)
+    path, images = convolutions(tmp_path / "net.keras"), drawn(2, 40, 56)
     exact = describer(load_model(path))(images)
     first = describer(load_model(path), runtime=Runtime("auto", path))
     first.expect([(40, 56)] * 100)
@@ -261,7 +273,7 @@ def test_many_photos_are_described_by_the_fastest_which_is_remembered(tmp_path, 
 def test_tensorflow_stays_where_it_is_the_fastest(tmp_path, quick, monkeypatch):
     eager(monkeypatch)
     speeds(monkeypatch, onnxruntime=0.97, openvino=1.2, ncnn=0.96)
-    path = save_network(tmp_path / "net.keras")
+    path = convolutions(tmp_path / "net.keras")
     for _ in range(2):
         describe = describer(load_model(path), runtime=Runtime("auto", path))
         describe.expect([(40, 56)] * 100)
@@ -275,7 +287,7 @@ def test_tensorflow_stays_where_it_is_the_fastest(tmp_path, quick, monkeypatch):
 def test_a_failure_is_remembered(tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "keras_retrieval")
     eager(monkeypatch)
-    path, calls = save_network(tmp_path / "net.keras"), []
+    path, calls = convolutions(tmp_path / "net.keras"), []
 
     def fails(*_):
         calls.append(1)
@@ -304,7 +316,7 @@ def test_a_damaged_memory_is_no_obstacle(cache, content):
 
 
 def test_extract_with_each_runtime_and_continued_with_another(photos, tmp_path, quick, monkeypatch):
-    network = save_network(tmp_path / "net.keras")
+    network = convolutions(tmp_path / "net.keras")
     options = {"size": 64, "shard": 8, "precision": "float32"}
     rows = {}
     for name in ("tensorflow", *RUNTIMES):
