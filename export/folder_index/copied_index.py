@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-from keras_retrieval.pipelines.files.cache_folder import CACHE_VARIABLE, cache_folder
+from keras_retrieval.pipelines.files.cache_folder import CACHE_VARIABLE
 from keras_retrieval.pipelines.files.durable import MANIFEST, FolderError, parse_manifest, read_manifest, write_file
-from keras_retrieval.pipelines.files.local_copy import fetch_files
+from keras_retrieval.pipelines.files.local_copy import fetch_files, place_for_copies
 from keras_retrieval.pipelines.files.locks import lock
 from keras_retrieval.pipelines.files.progress import waiting
 from keras_retrieval.pipelines.files.remote import FileState, MissingFileError, RemoteError, RemoteFolder
 from keras_retrieval.pipelines.files.remote_errors import shown
+from keras_retrieval.pipelines.files.space import DiskSpaceError
 
 from keras_retrieval.errors import ArgumentError
 
@@ -54,14 +55,14 @@ class IndexCopy:
 
     Args:
         address: the address, from `address_of`.
-        folder: folder of the copy, which is made if it does not exist; None for one in the user's cache folder.
+        folder: folder of the copy, which is made if it does not exist; None for one in the user's cache folder, or for
+            one that is removed when the process ends if nothing is to be remembered.
 
     Attributes:
         folder: folder of the copy.
 
     Raises:
-        ArgumentError: `folder` is not given, and there is no cache folder.
-        FolderError: `folder` is something else than a copy of this address.
+        FolderError: the folder is something else than a copy of this address, or cannot be written.
     """
 
     def __init__(self, address: str, folder: Path | None = None) -> None:
@@ -69,7 +70,8 @@ class IndexCopy:
         self.folder = folder or _default_folder(address)
         self._seen: dict[str, FileState] = {}
         self._listed, self._extras = float("-inf"), set[str]()
-        _check_folder(self.folder, address)
+        self._fix = f"name another folder with {CACHE_VARIABLE if folder is None else '--index-copy'}"
+        _check_folder(self.folder, address, self._fix)
 
     def update(self, wait: bool = False, *, anew: bool = False) -> None:
         """Brings the copy up to date, unless another process does so.
@@ -81,6 +83,7 @@ class IndexCopy:
         Raises:
             FolderError: the address has no index, or one that is damaged or only half there.
             RemoteError: the storage does not answer, or refuses.
+            DiskSpaceError: the copy does not fit on the disk.
             OSError: the copy cannot be written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +92,11 @@ class IndexCopy:
                 lock(file.fileno(), wait=wait)
             except BlockingIOError:
                 return
-            self._update(anew)
+            try:
+                self._update(anew)
+            except DiskSpaceError as error:
+                place = shown(self._remote.address)
+                raise DiskSpaceError(f"{error}; the copy of {place} is made there: {self._fix}") from error
 
     def _update(self, anew: bool) -> None:
         for left in (*self.folder.glob(".segment-*.writing"), *self.folder.glob(".log-*")):  # of a killed process
@@ -229,7 +236,6 @@ class CopiedIndex(FolderIndex):
         folder: folder of the copy.
 
     Raises:
-        ArgumentError: see `IndexCopy`.
         FolderError: the address has no index, or one that is damaged.
         RemoteError: the storage does not answer, and there is no earlier copy.
         MissingExtraError: the index is searched approximately, and ScaNN is not installed.
@@ -346,31 +352,25 @@ def _end(written: WriteAheadLog) -> LogPosition:
 
 
 def _default_folder(address: str) -> Path:
-    kept = cache_folder()
-    if kept is None:
-        raise ArgumentError(
-            f"{shown(address)} is searched in a copy on this machine: name its folder with --index-copy, or a cache "
-            f"folder with {CACHE_VARIABLE}"
-        )
-    return kept / "indexes" / hashlib.sha256(address.encode()).hexdigest()[:_DIGITS]
+    return place_for_copies() / "indexes" / hashlib.sha256(address.encode()).hexdigest()[:_DIGITS]
 
 
-def _check_folder(folder: Path, address: str) -> None:
+def _check_folder(folder: Path, address: str, fix: str) -> None:
     """Checks that a folder is free for the copy of an address, and marks it."""
     mark, identity = folder / ".address", hashlib.sha256(address.encode()).hexdigest()  # an address may have a password
     try:
         if folder.exists() and not folder.is_dir():
-            raise FolderError(f"{folder} is a file, not a folder: name another folder with --index-copy")
+            raise FolderError(f"{folder} is a file, not a folder: {fix}")
         if mark.exists():
             if mark.read_text(encoding="utf-8") != identity:
-                raise FolderError(f"{folder} has the copy of another address: name another folder with --index-copy")
+                raise FolderError(f"{folder} has the copy of another address: {fix}")
             return
         # Another process may be writing the mark at this moment.
         if folder.exists() and not all(path.name.startswith(".") for path in folder.iterdir()):
-            raise FolderError(f"{folder} is not empty: name another folder with --index-copy")
+            raise FolderError(f"{folder} is not empty: {fix}")
         folder.mkdir(parents=True, exist_ok=True)
         write_file(mark, identity)
     except (OSError, UnicodeDecodeError) as error:
         if isinstance(error, FolderError):
             raise
-        raise FolderError(f"{folder} cannot hold the copy of {shown(address)}: {error}") from error
+        raise FolderError(f"{folder} cannot hold the copy of {shown(address)} ({error}): {fix}") from error

@@ -42,8 +42,7 @@ def place_to_read(place: str) -> str:
         place: an index as for `follow_index`.
 
     Raises:
-        ArgumentError: there is no cache folder.
-        FolderError: there is no index at the address, or it is damaged.
+        FolderError: there is no index at the address, it is damaged, or its copy cannot be written.
         RemoteError: the storage of the address does not answer, or refuses.
     """
     address = remote_index(place)

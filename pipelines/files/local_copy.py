@@ -169,8 +169,12 @@ def _fetch(folder: RemoteFolder, name: str, path: Path, checksum: str) -> None:
 
 def _copies() -> Path:
     """The folder of all copies."""
-    kept = cache_folder()
-    return _until_the_end() if kept is None else kept / "copies"
+    return place_for_copies() / "copies"
+
+
+def place_for_copies() -> Path:
+    """The user's cache folder; where nothing is to be remembered, a folder that is removed when the process ends."""
+    return cache_folder() or _until_the_end()
 
 
 @cache

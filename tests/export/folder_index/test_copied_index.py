@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -235,7 +236,12 @@ def test_only_a_folder_of_its_own_holds_a_copy(source, tmp_path, monkeypatch):
     with pytest.raises(FolderError, match="has the copy of another address"):
         IndexCopy("faulty://bucket/other", tmp_path / "copy")
     monkeypatch.setenv("KERAS_RETRIEVAL_CACHE", "")
-    with pytest.raises(ArgumentError, match="--index-copy"):
+    folder = IndexCopy(ADDRESS).folder  # removed when the process ends
+    assert folder.is_relative_to(tempfile.gettempdir())
+    assert IndexCopy(ADDRESS).folder == folder
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("KERAS_RETRIEVAL_CACHE", str(tmp_path / "file"))
+    with pytest.raises(FolderError, match=r"cannot hold the copy .*: name another folder with KERAS_RETRIEVAL_CACHE"):
         IndexCopy(ADDRESS)
 
 

@@ -69,10 +69,16 @@ def test_an_index_at_an_address_is_searched_as_a_folder_is(made, tmp_path, monke
     monkeypatch.setenv("KERAS_RETRIEVAL_CACHE", str(tmp_path / "cache"))
     queries = [made / "photos" / name for name in list(PHOTOS)[:2]]
     here = search(str(made / "index"), queries, k=4)
+    elsewhere = shutil.copy(queries[0], tmp_path / "query.png")  # of a photo in the index the page lacks itself
+    search(str(made / "index"), [elsewhere], k=4, html=tmp_path / "here.html")
     with faulty_storage(monkeypatch) as faults:
         upload(made / "index", "bucket/index")
         faults.every, faults.outage = 7, (0.0, 60.0)
+        upload(made / "photos", "bucket/photos")
         there = search("faulty://bucket/index", queries, k=4)
+        place = {"photos": "faulty://bucket/photos", "html": tmp_path / "there.html"}
+        search("faulty://bucket/index", [elsewhere], k=4, **place)
+        assert (tmp_path / "there.html").read_text() == (tmp_path / "here.html").read_text()
         with pytest.raises(FolderError, match="faulty://bucket/index has no local features"):
             search("faulty://bucket/index", queries, verify=5)
         with pytest.raises(CalibrationError, match="`keras-retrieval calibrate faulty://bucket/index TUPLES`"):
