@@ -10,10 +10,12 @@ class Clock:
 
     Attributes:
         now: what both clocks show, in seconds.
+        sleeps: the seconds of each sleep.
     """
 
     def __init__(self, now: float = 0.0) -> None:
         self.now = now
+        self.sleeps: list[float] = []
 
     def monotonic(self) -> float:
         return self.now
@@ -23,3 +25,4 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
+        self.sleeps.append(seconds)
