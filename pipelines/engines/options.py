@@ -107,6 +107,16 @@ class EngineOptions(EngineOption):
 
     workers: Annotated[int, Option(WORKERS_HELP, at_least=0)] = 0
 
+    def check(self) -> None:
+        """Checks the engine, and that there are workers only with one.
+
+        Raises:
+            ArgumentError: as above, or `workers` is given with the engine local, which has none.
+        """
+        super().check()
+        if self.workers and self.chosen_engine.local:
+            raise ArgumentError(f"--workers {self.workers} needs --engine ray or dask, or the address of a cluster")
+
     @property
     def chosen_engine(self) -> Engine:
         """The engine, its address and the number of workers."""

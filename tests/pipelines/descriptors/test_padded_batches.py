@@ -134,9 +134,10 @@ def test_a_network_that_reads_the_padding_has_exact_batches(caplog):
         ({"batch_shapes": "bucket"}, "--batch-shapes must be one of auto, exact, buckets, got bucket"),
         ({"batch_shapes": "buckets", "runtime": "openvino"}, "--batch-shapes buckets is computed by Keras: leave"),
         ({"batch_shapes": "buckets", "model": "network.onnx"}, "--batch-shapes buckets needs a .keras file"),
+        ({"workers": 2}, "--workers 2 needs --engine ray or dask, or the address of a cluster"),
     ],
 )
-def test_what_buckets_do_not_go_with_is_refused(folder, tmp_path, options, message):
+def test_options_without_effect_are_refused(folder, tmp_path, options, message):
     model = folder / options.pop("model", "small.keras")
     with pytest.raises(ArgumentError, match=message):
         extract(model, folder / "photos", tmp_path / "out", **options)
