@@ -7,6 +7,7 @@ from keras import ops
 
 import keras_retrieval
 from keras_retrieval import layers
+from keras_retrieval.layers.initial_values import UniformOf16Bits
 from keras_retrieval.networks.backbones import TRANSFORMERS
 from keras_retrieval.networks.build import FRONT_ENDS, POOLINGS, assemble, for_pooling
 from keras_retrieval.networks.padded import PaddedNetwork
@@ -163,8 +164,8 @@ def test_weights_that_a_file_replaces_are_not_drawn(tmp_path, monkeypatch, pooli
         assert len(shape) != 2, f"a matrix of the shape {shape} was drawn"
         return ops.zeros(shape, dtype)
 
-    for name in ("RandomUniform", "GlorotUniform"):
-        monkeypatch.setattr(getattr(keras.initializers, name), "__call__", draws)
+    for initializer in (keras.initializers.RandomUniform, keras.initializers.GlorotUniform, UniformOf16Bits):
+        monkeypatch.setattr(initializer, "__call__", draws)
     loaded = keras_retrieval.load(tmp_path / "model.keras")
     x = photos(1, 56, 70)
     np.testing.assert_array_equal(numpy(loaded(x)), numpy(model(x)))
