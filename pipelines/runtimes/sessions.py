@@ -14,6 +14,7 @@ from keras_retrieval.errors import MissingExtraError, missing_extra
 from ..files.machine import cores
 from ..networks.errors import NetworkError
 from ..networks.onnx_network import open_session
+from .bfloat16_products import products_in_bfloat16
 from .conversion import INPUT
 from .convolution_chains import Chain, cut
 from .options import NCNN, ONNXRUNTIME
@@ -38,7 +39,7 @@ def open_network(runtime: str, path: Path, bfloat16: bool = False) -> Describe:
     Args:
         runtime: "onnxruntime", "openvino" or "ncnn".
         path: the .onnx file, with the input `images` and the output `descriptors`.
-        bfloat16: whether OpenVINO computes in bfloat16.
+        bfloat16: whether OpenVINO computes in bfloat16; of transformers, the products of matrices.
 
     Returns:
         A function that may be called from several threads.
@@ -80,8 +81,6 @@ def _computed_by_openvino(path: Path, bfloat16: bool = False) -> Compute:
         raise missing_extra("OpenVINO", "openvino", error) from error
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
-        # Without a hint the processor's bfloat16 units are used for float32 networks, too.
-        "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
         "INFERENCE_NUM_THREADS": cores(),
         # Threads that decode photos need the same cores.
         "ENABLE_CPU_PINNING": False,
@@ -90,7 +89,10 @@ def _computed_by_openvino(path: Path, bfloat16: bool = False) -> Compute:
 
     def compile_model() -> Any:
         core = openvino.Core()
-        return core.compile_model(core.read_model(path), "CPU", settings)
+        model = core.read_model(path)
+        # Without a hint the processor's bfloat16 units are used for float32 networks, too.
+        whole = bfloat16 and not products_in_bfloat16(model)
+        return core.compile_model(model, "CPU", settings | {"INFERENCE_PRECISION_HINT": "bf16" if whole else "f32"})
 
     try:
         # OpenVINO gives the thread that compiles a stack for signals, and releases its memory with the last network, in
