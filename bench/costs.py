@@ -9,7 +9,6 @@ time is that of the command's processes. The last column is a million times a ph
 
 import argparse
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 from bench import cloud
 from bench.photos import network_file, photos
 from bench.record import recorded
+from bench.spent import spending
 
 MILLION, TIMES = 1_000_000, 4
 HOUR, BILLION = 3600, 10**9
@@ -71,11 +71,10 @@ def chosen(work: Path, count: int) -> list[Path]:
 
 def extract(model: str, place: str, output: Path, *options: str) -> float:
     """Runs `extract`; returns the seconds of CPU of its processes."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "keras_retrieval", "extract", model, place, str(output), *options]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    with spending() as spent:
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return spent.processor
 
 
 def stored(folder: Path) -> int:

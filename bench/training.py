@@ -231,7 +231,7 @@ def memory(take: Callable[[], Any]) -> int:
         statistics = jax.devices()[0].memory_stats()
         if statistics:
             return statistics["peak_bytes_in_use"] // MEGABYTE
-    return (peak_bytes() - before) // 2**20
+    return (peak_bytes() - before) // MEGABYTE
 
 
 def memory_elsewhere(name: str, size: int, way: str) -> int:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from keras_retrieval.errors import ArgumentError
 
@@ -236,11 +236,11 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
             "scale_change": ("m3",),
             "cameras": ("m1", "m2", "m3"),
         }.items():
-            if self.rule not in rules and getattr(self, name) != _default(name):
+            if self.rule not in rules and self.is_given(name):
                 rule = f"--rule {', '.join(rules)}"
                 raise ArgumentError(f"--{name.replace('_', '-')} is for {rule}: leave it out with --rule {self.rule}")
         along = groups_of(self.cell_groups)
-        if self.cells is None and self.cell_groups != _default("cell_groups"):
+        if self.cells is None and self.is_given("cell_groups"):
             raise ArgumentError("--cell-groups needs --cells, the side of the cells in metres")
         if self.cell_heading is not None:
             if self.cells is None:
@@ -260,6 +260,6 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
         """Maximum number of positives per query for 3D models and folders: `positives`, or 3 if it is None."""
         return self.positives or POSITIVES
 
-
-def _default(name: str) -> Any:
-    return next(one.default for one in fields(TuplesOptions) if one.name == name)
+    def is_given(self, name: str) -> bool:
+        """Returns whether an option differs from its default."""
+        return bool(getattr(self, name) != next(one.default for one in fields(self) if one.name == name))

@@ -1,7 +1,6 @@
 """Refuses options of `tuples` that have no effect on the source, so that nobody takes them for applied."""
 
 from collections.abc import Collection
-from dataclasses import fields
 
 from ..files.remote import named
 from .data import TuplesError
@@ -30,9 +29,8 @@ def refuse_unused(options: TuplesOptions, kind: str, *used: Collection[str]) -> 
     Raises:
         TuplesError: an option that is not one of `used` differs from its default.
     """
-    defaults = {one.name: one.default for one in fields(options)}
     for names, (needed, fix) in _NEEDED.items():
         for name in names:
-            if not any(name in some for some in used) and getattr(options, name) != defaults[name]:
+            if not any(name in some for some in used) and options.is_given(name):
                 label = name.replace("_", "-")
                 raise TuplesError(f"--{label} needs {needed}, and {named(options.source)} contains {kind}: {fix}")

@@ -136,16 +136,21 @@ def test_code_with_a_handler_of_its_own_is_left_alone(monkeypatch):
         assert signal.set_wakeup_fd(-1) != -1
 
 
+def forked(work):
+    """Forks a child that does the work and ends; returns its number."""
+    child = os.fork()
+    if not child:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return child
+
+
 def test_a_signal_to_a_child_does_not_stop_the_parent():
     reader, writer = os.pipe()
     with terminable():
-        child = os.fork()
-        if not child:
-            try:
-                os.write(writer, b".")
-                time.sleep(60)
-            finally:
-                os._exit(0)
+        child = forked(lambda: (os.write(writer, b"."), time.sleep(60)))
         os.read(reader, 1)
         os.kill(child, signal.SIGTERM)
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
@@ -158,13 +163,7 @@ def test_a_signal_to_a_child_does_not_stop_the_parent():
 def test_the_block_ends_before_a_child_that_was_forked_in_it():
     reader, writer = os.pipe()
     with terminable():
-        child = os.fork()
-        if not child:
-            try:
-                os.close(writer)
-                select.select([reader], [], [], 5)
-            finally:
-                os._exit(0)
+        child = forked(lambda: (os.close(writer), select.select([reader], [], [], 5)))
     assert os.waitpid(child, os.WNOHANG) == (0, 0), "the block waited until the child ended"
     os.close(writer)  # which ends the child
     os.waitpid(child, 0)
