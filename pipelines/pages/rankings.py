@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import Any, Literal
 
 from ..files.remote import RemoteError, address_of
@@ -155,7 +155,7 @@ def _urls(pictures: Sequence[Picture], side: int) -> list[str]:
 
     Once a storage has not answered for minutes, the page has no more photos at addresses.
     """
-    silent = Event()
+    silent, answering = Event(), Lock()
 
     def url(picture: Picture) -> str:
         if silent.is_set() and address_of(picture.path):
@@ -163,9 +163,11 @@ def _urls(pictures: Sequence[Picture], side: int) -> list[str]:
         try:
             return _thumbnail(picture, side)
         except RemoteError as error:
-            if not silent.is_set():
+            with answering:  # several photos are fetched at once, and one warning is enough
+                first = not silent.is_set()
+                silent.set()
+            if first:
                 log.warning(f"the page lacks photos: {error}")
-            silent.set()
             return ""
 
     there = next((picture.path for picture in pictures if address_of(picture.path)), None)

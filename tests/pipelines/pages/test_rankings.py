@@ -3,16 +3,19 @@
 import base64
 import io
 import re
+import time
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from pipelines.files import remote as remote_files
-from pipelines.files.remote import RemoteFolder
+from pipelines.files.remote import RemoteError, RemoteFolder
+from pipelines.pages import rankings
 from pipelines.pages.charts import over_epochs
 from pipelines.pages.rankings import Case, Hit, Picture, page, percent
 from tests.helpers.faulty_storage import faulty_storage, upload
@@ -139,6 +142,26 @@ def test_pictures_at_an_address_are_those_of_a_folder(tmp_path, monkeypatch, cap
         assert thumbnails(page("x", "x", [], cases=[Case(here, "", hits)])) == thumbnails(local)
         assert faults.clock.now - began < 2 * remote_files.PATIENCE
         assert caplog.text.count("the page lacks photos: faulty://bucket/photos/") == 1
+
+
+def test_photos_that_fail_at_the_same_time_are_one_warning(monkeypatch):
+    pytest.importorskip("fsspec")
+    together, said = Barrier(4, timeout=60), []
+
+    def fail(*_):
+        together.wait()
+        raise RemoteError("no answer")
+
+    def warn(message):
+        time.sleep(0.1)  # in which the others fail, too
+        said.append(message)
+
+    monkeypatch.setattr(rankings, "_thumbnail", fail)
+    monkeypatch.setattr(rankings.log, "warning", warn)
+    with faulty_storage(monkeypatch):
+        first, *others = (Picture(Path(f"faulty://bucket/{number}.png")) for number in range(4))
+        assert thumbnails(page("x", "x", [], cases=[Case(first, "", list(map(Hit, others)))])) == {}
+    assert said == ["the page lacks photos: no answer"]
 
 
 def test_a_page_of_nothing_is_a_page():
