@@ -33,7 +33,6 @@ class ClassOptions:
         each: number K of photos of each class in a batch.
         steps: number of steps in an epoch; None for as many as make the photos of an epoch as many as the classes have.
         excluded: whether the labels of a photo include those of linked classes, see `ClassDraw.objects`.
-        others: number of photos without a class that are added to each batch, a multiple of K.
         seed: random seed.
     """
 
@@ -41,7 +40,6 @@ class ClassOptions:
     each: int
     steps: int | None = None
     excluded: bool = False
-    others: int = 0
     seed: int = 0
 
 
@@ -65,23 +63,17 @@ class ClassDraw:
     a class. If the tuples divide the classes into groups, as `tuples --cells` does, the classes of a batch are of one
     group, and the groups take turns in proportion to their photos.
 
-    With `options.others`, the last rows of each batch are photos of no class that counts. Losses leave them out; the
-    penalty of `--keep` includes them. All are drawn once before one is drawn again.
-
     Args:
         tuples: the tuples; photos set aside for validation are not drawn.
         photos: reader of the photos' pixels; those in its `left_out` are not drawn.
         options: how batches are drawn.
-        others: names of photos that are in no tuple, for `options.others`.
 
     Attributes:
-        names: names of the photos: those of the tuples, then `others`.
         classes: number C of classes that count.
         dropped: number of other classes.
-        objects: for the N names, (N,) int32 number of each photo's class, 0 .. C - 1, -1 for photos of no class that
-            counts. With `options.excluded`, (N, 1 + L): that number and those of the classes linked to it, padded
-            with -1.
-        batch: number of rows of a step: P, and those of other photos.
+        objects: (N,) int32 number of each photo's class, 0 .. C - 1, -1 for photos of no class that counts. With
+            `options.excluded`, (N, 1 + L): that number and those of the classes linked to it, padded with -1.
+        batch: number P of rows of a step.
         width: number K of photos in a row.
         steps: number of steps in an epoch.
         count: number of rows in an epoch.
@@ -90,19 +82,19 @@ class ClassDraw:
         trained: whether that epoch has been trained on.
 
     Raises:
-        TuplesError: too few classes count, or too few of them are not linked to each other; there are fewer other
-            photos than a batch is to have; or the tuples list the negatives of each photo.
+        TuplesError: too few classes count, or too few of them are not linked to each other; or the tuples list the
+            negatives of each photo.
     """
 
-    def __init__(self, tuples: Tuples, photos: PhotoSource, options: ClassOptions, others: Sequence[str] = ()) -> None:
+    def __init__(self, tuples: Tuples, photos: PhotoSource, options: ClassOptions) -> None:
         if tuples.negatives is not None:
             raise TuplesError(
                 "--batch-classes makes all photos of other classes negatives, and these tuples list the negatives of "
                 "each photo: train on tuples"
             )
-        self.photos, self.names, self.options = photos, [*tuples.images, *others], options
+        self.photos, self.names, self.options = photos, tuples.images, options
         self.left_out: dict[str, str] = {}
-        self.batch, self.width = options.classes + options.others // options.each, options.each
+        self.batch, self.width = options.classes, options.each
         unreadable = getattr(photos, "left_out", {})
         usable = ~validation_mask(tuples) & np.array([name not in unreadable for name in tuples.images], bool)
         rows = np.flatnonzero(usable)
@@ -111,18 +103,10 @@ class ClassDraw:
         self.classes, self.dropped = len(kept), len(members) - len(kept)
         self._units = [members[number] for number in kept]
         self._linked = _links_of(kept, tuples.same_object)
-        self.objects = self._labels(len(self.names))
+        self.objects = self._labels(len(tuples.images))
         self._groups = self._groups_of(tuples, kept)
-        added = [row for row in range(len(tuples.images), len(self.names)) if self.names[row] not in unreadable]
-        without = self.objects if self.objects.ndim == 1 else self.objects[:, 0]
-        self._others = [*rows[without[rows] < 0].tolist(), *added]
-        if options.others > len(self._others):
-            raise TuplesError(
-                f"--keep-others {options.others} needs as many photos that are in no class, and there are "
-                f"{len(self._others):,}: give at most {len(self._others) // options.each * options.each}"
-            )
         total = sum(len(unit) for number in self._counted for unit in self._units[number])
-        self.steps = options.steps or max(1, -(-total // (options.classes * self.width)))
+        self.steps = options.steps or max(1, -(-total // (self.batch * self.width)))
         self.count = self.steps * self.batch
         self.tuples: np.ndarray | None = None
         self.epoch: int | None = None
@@ -133,18 +117,13 @@ class ClassDraw:
         """A sentence on the classes that are drawn."""
         photos = sum(len(unit) for units in self._units for unit in units)
         account = (
-            f"batches of {self.options.classes} classes x {self.width} photos, "
-            f"of {photos:,} photos in {self.classes:,} classes"
+            f"batches of {self.batch} classes x {self.width} photos, of {photos:,} photos in {self.classes:,} classes"
         )
-        if self.options.others:
-            account += f", and {self.options.others} of {len(self._others):,} other photos"
         if self.dropped:
             account += f"; {self.dropped:,} classes with fewer than {self.width} photos are left out"
         outside = self.classes - len(self._counted)
         if outside:
-            account += (
-                f"; {outside:,} classes are in groups with fewer than {self.options.classes} classes, and left out"
-            )
+            account += f"; {outside:,} classes are in groups with fewer than {self.batch} classes, and left out"
         return account
 
     @property
@@ -158,15 +137,12 @@ class ClassDraw:
         turns = rng.permutation(_turns(sizes, self.steps, rng.random()))
         classes = [_Cycle(group, rng) for group in self._groups]
         photos: dict[int, _Cycle] = {}
-        others = _Cycle(self._others, rng)
         drawn = []
         for turn in turns.tolist():
             for number in self._unlinked(classes[turn], self._groups[turn]):
                 cycle = photos.setdefault(number, _Cycle(range(len(self._units[number])), rng))
                 units = [self._units[number][place] for place in cycle.take_different(self.width)]
                 drawn.append([unit[rng.integers(len(unit))] for unit in units])
-            if self.options.others:
-                drawn += np.reshape(others.take_different(self.options.others), (-1, self.width)).tolist()
         self.tuples, self.epoch, self.trained = np.array(drawn, np.int32), epoch, False
 
     def mined(self) -> np.ndarray:
@@ -216,14 +192,14 @@ class ClassDraw:
         for _, numbers in sorted(groups.items()):
             found = self._most_unlinked(numbers)
             most = max(most, found)
-            if found >= self.options.classes:
+            if found >= self.batch:
                 usable.append(numbers)
         if not usable:
             raise TuplesError(self._too_few(most, len(groups)))
         return usable
 
     def _too_few(self, most: int, groups: int) -> str:
-        wanted = f"--batch-classes {self.options.classes}x{self.width}"
+        wanted = f"--batch-classes {self.batch}x{self.width}"
         facts = [f"{self.classes:,} classes have at least {self.width} photos that can be read, copies counted as one"]
         if self.dropped:
             facts.append(f"{self.dropped:,} have fewer")
@@ -237,8 +213,7 @@ class ClassDraw:
             else "give fewer photos a class, or make `tuples --cells` of positions"
         )
         return (
-            f"{wanted} needs {self.options.classes} classes, and at most {most:,} can be in one batch "
-            f"({'; '.join(facts)}): {fix}"
+            f"{wanted} needs {self.batch} classes, and at most {most:,} can be in one batch ({'; '.join(facts)}): {fix}"
         )
 
     def _most_unlinked(self, numbers: Sequence[int]) -> int:
@@ -248,7 +223,7 @@ class ClassDraw:
         rng, best = np.random.default_rng(0), 0
         for _ in range(_TRIES):
             best = max(best, len(self._choose(_Cycle(numbers, rng).once())))
-            if best >= self.options.classes:
+            if best >= self.batch:
                 break
         return best
 
@@ -260,7 +235,7 @@ class ClassDraw:
             if number not in taken:
                 chosen.append(number)
                 taken |= self._linked[number] | {number}
-                if len(chosen) == self.options.classes:
+                if len(chosen) == self.batch:
                     break
         return chosen
 
@@ -268,13 +243,12 @@ class ClassDraw:
         """Takes P classes that are not linked to each other from the cycle of a group."""
         for _ in range(100 * _TRIES):
             chosen = self._choose(cycle.upcoming(len(numbers)))
-            if len(chosen) == self.options.classes:
+            if len(chosen) == self.batch:
                 cycle.remove(chosen)
                 return chosen
             cycle.clear()
         raise TuplesError(
-            f"--batch-classes {self.options.classes}x{self.width}: so many unlinked classes are found too rarely: "
-            "give fewer"
+            f"--batch-classes {self.batch}x{self.width}: so many unlinked classes are found too rarely: give fewer"
         )
 
 

@@ -18,7 +18,6 @@ from ..descriptors.padded_batches import add_to_buckets
 from ..networks.files import load_model, save_model, smallest_side
 from ..networks.kinds import FILES
 from ..photos.cache import PhotoCache, PhotoSource, build_cache
-from ..photos.intake import list_photos
 from ..photos.reading import Reading
 from ..training_tuples.data import Tuples, TuplesError, validation_mask
 from .callbacks import agreement, checkpointing, evaluation, figures, step_progress, tensorboard, validation
@@ -126,17 +125,15 @@ def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint, devic
     jax = on_jax()
     photo_options = PhotoOptions(side=reading.longest(), padded=options.padded or jax, augment=options.augmentation())
     mining = options.mining()
-    others = other_photos(options, tuples)
-    names = [*tuples.images, *others]
-    _draw(options, tuples, reading, others=others)  # raises an error for too few clusters before any photo is read
+    _draw(options, tuples, reading)  # raises an error for too few clusters before any photo is read
     validation_mining = _validation_mining(tuples, reading, mining)
     best, scorer = _best(options, validation_mining is not None), _scorer(options) if workers.is_chief else None
 
     folder = options.cache or options.output / "photos"
     photos = build_cache(
-        folder, names, reading, replace=options.cache is None, engine=options.chosen_engine, sharing=workers
+        folder, tuples.images, reading, replace=options.cache is None, engine=options.chosen_engine, sharing=workers
     )
-    draw = _draw(options, tuples, photos, workers, others)
+    draw = _draw(options, tuples, photos, workers)
     stream, validation_stream = TupleStream(draw, photo_options, devices.part(draw.batch), tensors=not jax), None
     if validation_mining is not None:
         validation_draw = EpochDraw(tuples, photos, validation_mining, validation=True, workers=workers)
@@ -146,7 +143,7 @@ def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint, devic
 
     if not checkpoint.started:
         _initialize(options, network, tuples, photos, workers)
-    kept = _kept(options, network, tuples, names, reading) if options.keep else None
+    kept = _kept(options, network, tuples, reading) if options.keep else None
     classes = draw.classes if isinstance(draw, ClassDraw) else 0
     model, describe = compiled(network, options, draw.steps, classes, devices, kept), describer(network)
     # Otherwise the shapes of batches on JAX would depend on what was described before, also in a resumed run.
@@ -231,27 +228,15 @@ def _pictures(run: Run) -> Sequence[Any]:
 
 
 def _draw(
-    options: TrainOptions,
-    tuples: Tuples,
-    photos: PhotoSource,
-    workers: Workers = ALONE,
-    others: Sequence[str] = (),
+    options: TrainOptions, tuples: Tuples, photos: PhotoSource, workers: Workers = ALONE
 ) -> EpochDraw | ClassDraw:
     batches = options.class_batches()
     if batches is None:
         return EpochDraw(tuples, photos, options.mining(), workers=workers)
-    draw = ClassDraw(tuples, photos, batches, others)
+    draw = ClassDraw(tuples, photos, batches)
     if isinstance(photos, PhotoCache):
         log.info("%s", draw.account)
     return draw
-
-
-def other_photos(options: TrainOptions, tuples: Tuples) -> list[str]:
-    """Lists the photos that are in no tuple, for --keep-others; none without it."""
-    if not options.keep_others:
-        return []
-    of_tuples = set(tuples.images)
-    return [name for name in list_photos(options.photos) if name not in of_tuples]
 
 
 def _sample_draw(
@@ -296,19 +281,17 @@ def _initialize(options: TrainOptions, network: Any, tuples: Tuples, photos: Pho
     workers.wait()
 
 
-def _kept(options: TrainOptions, network: Any, tuples: Tuples, names: Sequence[str], reading: Reading) -> Any:
+def _kept(options: TrainOptions, network: Any, tuples: Tuples, reading: Reading) -> Any:
     """Describes the training photos by the network before training, for the penalty of --keep."""
     from keras_retrieval.losses.kept_descriptors import KeptDescriptors
 
     if (path := options.output / INITIAL).is_file():  # of a run that is resumed
         network.set_weights(load_model(path).get_weights())
-    set_aside = np.zeros(len(names), bool)
-    set_aside[: len(tuples.images)] = validation_mask(tuples)
-    rows = np.flatnonzero(~set_aside)
+    rows = np.flatnonzero(~validation_mask(tuples))
     source = replace(reading, size=options.keep_size or options.size)
-    found = PhotoDescriptors(source, names)
+    found = PhotoDescriptors(source, tuples.images)
     found.describe(describer(network), rows)
-    before = np.zeros((len(names), network.output_shape[-1]), np.float32)
+    before = np.zeros((len(tuples.images), network.output_shape[-1]), np.float32)
     rows = rows[found.has(rows)]
     before[rows] = found.of(rows)
     log.info("keep: %s photos described before training, at %d px", f"{len(rows):,}", source.size)

@@ -26,7 +26,7 @@ from .comparison import finish, help_to_finish, score_pretrained
 from .devices import open_devices, require_same_run
 from .interpolation import interpolate
 from .report import facts_of, history_table, results_of, score_table, write_report
-from .run import fit, other_photos, prepare, take_best
+from .run import fit, prepare, take_best
 from .samples import mine_samples
 from .train_options import TrainOptions
 from .validation_scores import comparison_of, score_after, score_before
@@ -61,7 +61,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
     check(tuples, options.photos, skip_missing=options.missing == "skip")
     if (batches := options.class_batches()) is not None:
         # Raises an error for too few classes before TensorFlow is imported.
-        ClassDraw(tuples, Reading(options.photos, options.size), batches, other_photos(options, tuples))
+        ClassDraw(tuples, Reading(options.photos, options.size), batches)
     resolve_edges(options.edges)
     begun = precision_of_run(options.output, options.resume)
     precision = workers.agree(resolve_precision(options.precision, begun=begun) if workers.is_chief else None)

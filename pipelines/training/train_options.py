@@ -41,7 +41,6 @@ from .workers import worker_place
 ON_CLASSES = ("cosface", "arcface")
 ON_LABELS = ("batch-hard", "semi-hard", "average-precision", "multi-similarity", "info-nce")
 _WITHOUT_MARGIN = ("average-precision", "info-nce")
-_WITH_EXCLUSIONS = ("multi-similarity", "info-nce", *ON_CLASSES)  # losses that leave out photos without a class
 LOSSES = ("contrastive", "triplet", "ranking", *ON_LABELS, *ON_CLASSES)
 _OF_TUPLES = {"refresh": 0, "remember": False, "sample": 0}
 _OF_EACH_WORKER = {
@@ -251,16 +250,6 @@ class TrainOptions(EngineOption, CustomLayers, ObjectOptions):
             resumed=True,
         ),
     ] = None
-    keep_others: Annotated[
-        int,
-        Option(
-            "--keep with --batch-classes: number of photos of --photos without a class, such as those that are in no "
-            "tuple, that each step has beside the classes. Only their descriptors are kept; no loss is of them. More "
-            "kinds of photos are then not forgotten.",
-            at_least=0,
-            resumed=True,
-        ),
-    ] = 0
     initialize: Annotated[
         str,
         Option(
@@ -545,31 +534,12 @@ class TrainOptions(EngineOption, CustomLayers, ObjectOptions):
             raise ArgumentError(f"--temperature needs --loss info-nce, got --loss {self.loss}")
         if self.keep_size is not None and not self.keep:
             raise ArgumentError("--keep-size needs --keep, such as --keep 3")
-        if self.keep_others:
-            self._check_others()
         if self.shrinkage is not None and self.whiten != "lw":
             raise ArgumentError(f"--shrinkage needs --whiten lw, got --whiten {self.whiten}")
         if self.shift is not None and self.whiten != "lw":
             raise ArgumentError(f"--shift needs --whiten lw, got --whiten {self.whiten}")
         if self.dim is not None and self.whiten == "none":
             raise ArgumentError("--dim needs a whitening: give --whiten lw or pca")
-
-    def _check_others(self) -> None:
-        if not self.keep or not self.batch_classes:
-            raise ArgumentError("--keep-others needs --keep and --batch-classes, such as --keep 3 --batch-classes 32x2")
-        if self.loss not in _WITH_EXCLUSIONS:
-            raise ArgumentError(
-                f"--keep-others cannot be combined with --loss {self.loss}, which is of all photos of a batch: give "
-                f"--loss {', '.join(_WITH_EXCLUSIONS)}"
-            )
-        if self.keep_others % (each := classes_and_photos(self.batch_classes)[1]):
-            raise ArgumentError(
-                f"--keep-others must be a multiple of {each}, the photos of a class, got {self.keep_others}"
-            )
-        if address := address_of(self.photos):
-            raise ArgumentError(
-                f"--keep-others lists the photos of a local folder, and --photos is {shown(address)}: copy them"
-            )
 
     def _check_devices(self) -> None:
         self.refuse_engine(self.workers, "a command without --workers, whose processes read their own photos")
@@ -663,10 +633,8 @@ class TrainOptions(EngineOption, CustomLayers, ObjectOptions):
         if not self.batch_classes:
             return None
         classes, each = classes_and_photos(self.batch_classes)
-        excluded = self.loss in _WITH_EXCLUSIONS
-        return ClassOptions(
-            classes=classes, each=each, steps=self.steps, excluded=excluded, others=self.keep_others, seed=self.seed
-        )
+        excluded = self.loss in ("multi-similarity", "info-nce", *ON_CLASSES)
+        return ClassOptions(classes=classes, each=each, steps=self.steps, excluded=excluded, seed=self.seed)
 
     def augmentation(self) -> Augmentation | None:
         """Returns the augmentation of the training photos; None for no augmentation."""

@@ -47,25 +47,6 @@ def test_photos_of_a_class_take_turns():
     np.testing.assert_array_equal(np.bincount(drawn(draw).ravel()), 2)
 
 
-def test_other_photos_are_added_to_each_batch_without_a_label():
-    # Rows 0 to 11 are in classes, 12 is in a class of one photo, 13 cannot be read, 14 to 17 are in no tuple.
-    made, others = tuples([4, 4, 4, 1, 1]), ["x.jpg", "y.jpg", "z.jpg", "w.jpg"]
-    settings = ClassOptions(classes=3, each=2, steps=5, others=4)
-    draw = ClassDraw(made, Photos(["13.jpg"]), settings, others)
-    rows = drawn(draw)
-    plain = ClassDraw(made, Photos(["13.jpg"]), ClassOptions(classes=3, each=2, steps=5))
-    assert rows.shape == (5, 5, 2)
-    assert drawn(plain).shape == (5, 3, 2)
-    assert (draw.objects[rows[:, :3]] >= 0).all()
-    assert (draw.objects[rows[:, 3:]] == -1).all()
-    np.testing.assert_array_equal(np.bincount(rows[:, 3:].ravel(), minlength=18)[12:], [4, 0, 4, 4, 4, 4])
-    assert [draw.names[row] for row in (13, 14, 17)] == ["13.jpg", "x.jpg", "w.jpg"]
-    assert all(len(set(step)) == 4 for step in rows[:, 3:].reshape(5, 4).tolist())
-    assert "and 4 of 5 other photos" in draw.account
-    with pytest.raises(ValueError, match=r"--keep-others 6 needs as many .* there are 5: give at most 4"):
-        ClassDraw(made, Photos(["13.jpg"]), ClassOptions(classes=3, each=2, others=6), others)
-
-
 def test_an_epoch_depends_on_its_number_and_the_seed_only():
     make = lambda seed: ClassDraw(tuples([5] * 8), Photos(), ClassOptions(classes=4, each=3, seed=seed))  # noqa: E731
     draw, other = make(0), make(0)

@@ -519,19 +519,6 @@ WRONG = [
     ({"temperature": 0.1}, "--temperature needs --loss info-nce, got --loss contrastive"),
     ({"loss": "info-nce", "margin": 0.1}, "--margin cannot be combined with --loss info-nce"),
     ({"keep_size": 64}, "--keep-size needs --keep"),
-    ({"keep_others": 4}, "--keep-others needs --keep and --batch-classes"),
-    (
-        {"loss": "batch-hard", "batch_classes": "3x2", "keep": 1.0, "keep_others": 4},
-        "--keep-others cannot be combined with --loss batch-hard, .* give --loss multi-similarity",
-    ),
-    (
-        {"loss": "info-nce", "batch_classes": "3x2", "keep": 1.0, "keep_others": 3},
-        "--keep-others must be a multiple of 2, the photos of a class, got 3",
-    ),
-    (
-        {"loss": "info-nce", "batch_classes": "3x2", "keep": 1.0, "keep_others": 90},
-        "--keep-others 90 needs as many photos that are in no class, and there are 0",
-    ),
     ({"loss": "cosface"}, "--loss cosface needs --batch-classes, such as --batch-classes 32x1"),
     ({"scale": 30.0}, "--scale needs --loss cosface or arcface, got --loss contrastive"),
     ({"sub_centres": 3}, "--sub-centres needs --loss cosface or arcface"),
