@@ -2,7 +2,7 @@
 
     python -m bench.transfer NETWORK.keras .. --against PRETRAINED.keras .. [--objects [NAME=]FOLDER ..]
         [--dataset NAME=PHOTOS ..] [--gnd FILE] [--same FOLDER,FOLDER ..] [--distractors FOLDER] [--each]
-        [--work FOLDER] [--size 1024] [--scales 1] [--resamples 10000] [--name transfer]
+        [--work FOLDER] [--size 1024] [--scales 1] [--precision float32] [--resamples 10000] [--name transfer]
 
 A collection is a folder with a sub-folder of photos for each object (--objects), in which each photo is searched for
 among the others, or a dataset of `keras-retrieval evaluate` (--dataset). The networks are .keras files, with or without
@@ -14,7 +14,8 @@ The differences of the average precision of the same queries are drawn with repl
 objects with all their queries, which do not assume that the queries of one object are independent. An object with many
 photos has many queries: "mAP of objects" is the mean of the objects' mAP, in which each object counts alike. Its
 difference is that from the network of --against in which this mean is highest. Descriptors are computed once and kept
-in --work. --each adds the rows of each object.
+in --work; a large network is described sooner with --precision bfloat16, for all networks alike. --each adds the rows
+of each object.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from pipelines.evaluation.rankings import rank_by_descriptors
 from pipelines.files.components import connected
 from pipelines.files.durable import fingerprint
 from pipelines.networks.files import model_identity
+from pipelines.networks.precision import PRECISIONS
 from pipelines.photos.intake import list_photos
 from pipelines.photos.object_folders import find_objects
 
@@ -54,6 +56,24 @@ class Collection(NamedTuple):
     photos: Path
     truth: GroundTruth
     objects: list[str]
+
+
+class Describing(NamedTuple):
+    """How the photos of a collection are described.
+
+    Attributes:
+        distractors: folder of photos that are added to the database; None for none.
+        work: folder in which descriptors are kept.
+        size: longest side of the photos in pixels.
+        scales: scales of the photos, separated by commas.
+        precision: the precision of the networks, one of `PRECISIONS`.
+    """
+
+    distractors: Path | None
+    work: Path
+    size: int
+    scales: str
+    precision: str = "float32"
 
 
 class Interval(NamedTuple):
@@ -87,6 +107,7 @@ def main() -> None:
     )
     parser.add_argument("--size", type=int, default=1024, help="longest side of the photos in pixels")
     parser.add_argument("--scales", default="1", help="scales of the photos, separated by commas")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="precision of the networks")
     parser.add_argument("--resamples", type=int, default=10_000, help="resamples of the bootstrap")
     parser.add_argument("--name", default="transfer", help="name of the file of results in docs/measured")
     arguments = parser.parse_args()
@@ -97,10 +118,9 @@ def main() -> None:
     with recorded(arguments.name) as add:
         for collection in collections:
             distractors = arguments.distractors if collection.truth.drop_query else None
-
-            how = (distractors, arguments.work, arguments.size, arguments.scales)
-            before = {network: average_precisions(network, collection, *how) for network in arguments.against}
-            after = {network: average_precisions(network, collection, *how) for network in arguments.networks}
+            how = Describing(distractors, arguments.work, arguments.size, arguments.scales, arguments.precision)
+            before = {network: average_precisions(network, collection, how) for network in arguments.against}
+            after = {network: average_precisions(network, collection, how) for network in arguments.networks}
             for row in rows(collection, before, after, arguments.resamples, arguments.each):
                 add(row)
 
@@ -147,39 +167,34 @@ def published(given: str, gnd: Path | None = None) -> Collection:
     return Collection(name, Path(folder), truth, [str(of_query[query]) for query in range(len(relevant))])
 
 
-def average_precisions(
-    network: str, collection: Collection, distractors: Path | None, work: Path, size: int, scales: str
-) -> dict[str, np.ndarray]:
+def average_precisions(network: str, collection: Collection, how: Describing) -> dict[str, np.ndarray]:
     """Computes the average precision of each query in each setting of a collection.
 
     Args:
         network: path of a .keras file; with {object} the path of one network per object.
         collection: the collection.
-        distractors: folder of photos that are added to the database; None for none.
-        work: folder in which descriptors are kept.
-        size: longest side of the photos in pixels.
-        scales: scales of the photos, separated by commas.
+        how: how its photos are described.
 
     Returns:
         A dict from the setting, such as "all" or "medium", to the average precision of each query.
     """
     if OBJECT not in network:
-        return _average_precisions(network, collection, distractors, work, size, scales)
+        return _average_precisions(network, collection, how)
     objects = np.array(collection.objects)
     joined: dict[str, np.ndarray] = {}
     for one in dict.fromkeys(collection.objects):
-        found = _average_precisions(network.replace(OBJECT, one), collection, distractors, work, size, scales)
-        for setting, ap in found.items():
+        for setting, ap in _average_precisions(network.replace(OBJECT, one), collection, how).items():
             joined.setdefault(setting, np.full(len(objects), np.nan))[objects == one] = ap[objects == one]
     return joined
 
 
-def _average_precisions(
-    network: str, collection: Collection, distractors: Path | None, work: Path, size: int, scales: str
-) -> dict[str, np.ndarray]:
-    folder = work / fingerprint(model_identity(network), str(collection.photos), str(distractors), size, scales)
-    options = ExtractOptions(network, collection.photos, folder, size=size, scales=scales, precision="float32")
-    ranks = rank_by_descriptors(collection.truth, options, distractors, []).ranks
+def _average_precisions(network: str, collection: Collection, how: Describing) -> dict[str, np.ndarray]:
+    photos = (str(collection.photos), str(how.distractors))
+    folder = how.work / fingerprint(model_identity(network), *photos, how.size, how.scales, how.precision)
+    options = ExtractOptions(
+        network, collection.photos, folder, size=how.size, scales=how.scales, precision=how.precision
+    )
+    ranks = rank_by_descriptors(collection.truth, options, how.distractors, []).ranks
     return {setting: metrics.retrieval(ranks, *labels).ap for setting, labels in collection.truth.settings().items()}
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.transfer import Collection, average_precisions, bootstrap, folder_of_objects, rows
+from bench.transfer import Collection, Describing, average_precisions, bootstrap, folder_of_objects, rows
 from pipelines.evaluation.ground_truth import GroundTruth
 
 
@@ -48,11 +48,13 @@ def test_each_photo_of_an_object_is_a_query_without_its_own_photo(photos):
 
 
 def test_a_network_of_an_object_answers_its_queries_only(photos, monkeypatch):
-    def described(network, collection, *how):
+    def described(network, collection, how):
         return {"all": np.full(len(collection.objects), float(network == "without-d.keras"))}
 
     monkeypatch.setattr("bench.transfer._average_precisions", described)
-    found = average_precisions("without-{object}.keras", folder_of_objects(str(photos)), None, photos, 8, "1")
+    found = average_precisions(
+        "without-{object}.keras", folder_of_objects(str(photos)), Describing(None, photos, 8, "1")
+    )
     assert found["all"].tolist() == [0, 0, 0, 0, 1, 1]
 
 
