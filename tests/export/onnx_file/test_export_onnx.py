@@ -31,7 +31,7 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 from export.onnx_file import check as onnx_check  # noqa: E402
-from export.onnx_file import precisions  # noqa: E402
+from export.onnx_file import precisions, quantization  # noqa: E402
 from export.onnx_file.export_onnx import export_onnx  # noqa: E402
 from pipelines.runtimes.conversion import convert  # noqa: E402
 
@@ -368,7 +368,19 @@ def test_int8_keeps_all_but_convolutions_in_float32(made, tmp_path, caplog):
         assert cosines(rows, exact(filled.astype("uint8"))).min() > 0.99, shape
 
 
-def test_int8_of_a_vision_transformer_quantizes_its_blocks(tmp_path, caplog):
+def test_int8_of_a_vision_transformer_quantizes_its_blocks(tmp_path, caplog, monkeypatch):
+    """Calibrated on the middle of each photo: the attention matrices of all blocks at 1024 px took all memory."""
+    monkeypatch.setattr(quantization, "BLOCK_SIDE", 28)
+    photo, scales = photos_of((1, 50, 61)), []
+    photo[:, 11:39, 16:44] /= 4  # the middle, with another range of activations than the whole
+
+    def quantize(source, target, photos):
+        for pixels in (photo, photo[:, 11:39, 16:44], photo[:, :28, :28]):
+            quantization.quantize(source, target, [pixels])
+            scales.append(scales_of(target))
+        quantization.quantize(source, target, photos)
+
+    monkeypatch.setattr(precisions, "quantize", quantize)
     caplog.set_level(logging.INFO)
     draw_folder(tmp_path / "photos", 17)
     model = small_transformer(dinov2(64, 1), "cls")
@@ -384,9 +396,17 @@ def test_int8_of_a_vision_transformer_quantizes_its_blocks(tmp_path, caplog):
     assert kinds.count(onnx.TensorProto.INT8) == 4, "the Dense layers of the block"
     cosine = float(session(path).get_modelmeta().custom_metadata_map["cosine_least"])
     assert 0.9 <= cosine < 1
+    np.testing.assert_array_equal(scales[0], scales[1])
+    assert not (scales[0] == scales[2]).all()
     with pytest.raises(ValueError, match=r"transformer_cls in int8 has a cosine of .* less than --least-cosine 1:"):
         export_onnx(str(tmp_path / "model.keras"), tmp_path / "other.onnx", **options | {"least_cosine": 1.0})
     assert not (tmp_path / "other.onnx").exists()
+
+
+def scales_of(path):
+    """The scales by which the tensors of an int8 file are quantized, in the order of their names."""
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
+    return np.concatenate([arrays[name].ravel() for name in sorted(arrays) if name.endswith("_scale")])
 
 
 @pytest.mark.parametrize(
