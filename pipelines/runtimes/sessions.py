@@ -14,7 +14,7 @@ from keras_retrieval.errors import MissingExtraError, missing_extra
 from ..files.machine import cores
 from ..networks.errors import NetworkError
 from ..networks.onnx_network import open_session
-from .bfloat16_products import products_in_bfloat16
+from .bfloat16_branches import branches_in_bfloat16
 from .conversion import INPUT
 from .convolution_chains import Chain, cut
 from .options import NCNN, ONNXRUNTIME
@@ -39,7 +39,7 @@ def open_network(runtime: str, path: Path, bfloat16: bool = False) -> Describe:
     Args:
         runtime: "onnxruntime", "openvino" or "ncnn".
         path: the .onnx file, with the input `images` and the output `descriptors`.
-        bfloat16: whether OpenVINO computes in bfloat16; of transformers, the products of matrices.
+        bfloat16: whether OpenVINO computes in bfloat16; of transformers, the branches of their blocks.
 
     Returns:
         A function that may be called from several threads.
@@ -91,7 +91,7 @@ def _computed_by_openvino(path: Path, bfloat16: bool = False) -> Compute:
         core = openvino.Core()
         model = core.read_model(path)
         # Without a hint the processor's bfloat16 units are used for float32 networks, too.
-        whole = bfloat16 and not products_in_bfloat16(model)
+        whole = bfloat16 and not branches_in_bfloat16(model)
         return core.compile_model(model, "CPU", settings | {"INFERENCE_PRECISION_HINT": "bf16" if whole else "f32"})
 
     try:

@@ -146,7 +146,7 @@ def test_bfloat16_is_openvinos_and_close(networks, conversion, tmp_path):
     assert (rows[True] * exact(images)).sum(axis=1).min() > 0.999
 
 
-def test_bfloat16_of_a_transformer_is_that_of_its_products(networks, tmp_path):
+def test_bfloat16_of_a_transformer_leaves_its_sums_in_float32(networks, tmp_path):
     """Entirely in bfloat16, this one differs by 0.04, and published ones have cosines below 0.99."""
     import openvino
 
