@@ -1,8 +1,9 @@
 """A describer that begins with TensorFlow, and takes a faster runtime where the photos are enough for it to pay.
 
 The rule: the network is converted when the photos that are left would take TensorFlow at least `PAYS` times as long as
-the conversion and the measurement are expected to take. The latter is estimated from the time of TensorFlow's own
-first batch, in which the network is traced as it is for a conversion. A runtime that was the fastest in an earlier
+the conversion and the measurement are expected to take. The conversion is estimated from the time of TensorFlow's own
+first batch, in which the network is traced as it is for a conversion; the measurement, of few photos, from TensorFlow's
+speed. A runtime that was the fastest in an earlier
 measurement on this machine is taken where it saves more than loading it costs.
 """
 
@@ -31,7 +32,7 @@ from .sessions import Describe, open_network
 
 PAYS = 10
 TRACES = 10.0
-"""Expected time of a conversion, its check and its measurement, as a multiple of TensorFlow's first batch."""
+"""Expected time of a conversion and its check, as a multiple of TensorFlow's first batch."""
 LEAST_SECONDS = 5.0
 """The least expected time of a conversion in seconds."""
 LOAD_SECONDS = 8.0
@@ -41,6 +42,9 @@ FASTER = 0.95
 
 LARGEST = 1_800_000_000
 """Bytes of weights above which a network is not converted: an .onnx file has at most 2 GB."""
+
+MEASURED_SECONDS = 0.5
+"""The batch that is measured has as many photos as TensorFlow describes in this time, and at least one."""
 
 _ROUNDS = 3
 _ANY_SIZE = "photos of any size"
@@ -153,12 +157,16 @@ class SwitchingDescriber:
         if self._decided:
             return
         pixels = self._left
+        if not pixels and not (self._pixels and self._expected):
+            self._say(log.info, TENSORFLOW, "too few photos for another runtime to pay")
+            return
         if not self._pixels or (self._seconds < _SAMPLE and pixels):
-            if not pixels:
-                self._say(log.info, TENSORFLOW, "too few photos for another runtime to pay")
             return
         seconds = pixels * self._seconds / self._pixels
-        cost = max(LEAST_SECONDS, TRACES * (self._first - self._seconds / (self._calls - 1)))
+        conversion = max(LEAST_SECONDS, TRACES * (self._first - self._seconds / (self._calls - 1)))
+        height, width, count = self._sample()
+        rounds = (1 + _ROUNDS) * (1 + len(PACKAGES))
+        cost = conversion + rounds * count * height * width * self._seconds / self._pixels
         if seconds >= PAYS * cost:
             if (known := self._known()) is None:
                 self._measure()
@@ -168,11 +176,16 @@ class SwitchingDescriber:
             enough = f"{PAYS * cost:,.0f} s of TensorFlow pay for converting the network"
             self._say(log.info, TENSORFLOW, f"{enough}, and the photos need {seconds:,.0f} s")
 
-    def _shape(self) -> tuple[int, int, int]:
-        """The height, width and number of photos of the batches to which most pixels belong."""
+    def _shape(self) -> Shape:
+        """The height and width to which most pixels belong."""
         pixels = {shape: shape[0] * shape[1] * count for shape, count in self._expected.items()}
-        height, width = max(pixels, key=pixels.__getitem__)
-        return height, width, max(1, min(self._largest // (height * width), self._expected[height, width]))
+        return max(pixels, key=pixels.__getitem__)
+
+    def _sample(self) -> tuple[int, int, int]:
+        """The height, width and number of the photos on which runtimes are measured."""
+        height, width = self._shape()
+        pixels = min(self._largest, MEASURED_SECONDS * self._pixels / max(self._seconds, 1e-9))
+        return height, width, max(1, min(int(pixels) // (height * width), self._expected[height, width]))
 
     @property
     def _converted(self) -> ConvertedFile:
@@ -188,7 +201,7 @@ class SwitchingDescriber:
         """What was remembered of this network and these photos; None for a few photos, without a look."""
         if self._left < _MANY_PIXELS:
             return None
-        return recall(self._key(_ANY_SIZE)) or recall(self._key(size_class(*self._shape()[:2])))
+        return recall(self._key(_ANY_SIZE)) or recall(self._key(size_class(*self._shape())))
 
     def _by_memory(self, known: dict[str, Any]) -> None:
         if "failed" in known:
@@ -204,7 +217,7 @@ class SwitchingDescriber:
 
     def _measure(self) -> None:
         """Converts the network, measures all runtimes on drawn photos of the sizes that are left, and takes one."""
-        height, width, count = self._shape()
+        height, width, count = self._sample()
         started = time.perf_counter()
         log.info("runtime: the network is converted once, to measure which runtime is the fastest")
         names = [name for name in PACKAGES if _can(name, self._network)]

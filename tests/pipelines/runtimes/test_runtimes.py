@@ -26,6 +26,7 @@ from pipelines.runtimes.conversion import convert, stamp
 from pipelines.runtimes.measured import keep, recall
 from pipelines.runtimes.sessions import open_network, parts
 from pipelines.runtimes.switching import SwitchingDescriber
+from tests.helpers.clock import Clock
 from tests.helpers.small_network import draw_scenes
 
 for package in ("openvino", "onnxruntime", "ncnn", "tf2onnx"):
@@ -101,8 +102,7 @@ def converted(folder):
 
 def eager(monkeypatch):
     """Conversion pays at once."""
-    monkeypatch.setattr(switching, "LEAST_SECONDS", 0.0)
-    monkeypatch.setattr(switching, "TRACES", 0.0)
+    monkeypatch.setattr(switching, "PAYS", 0.0)
     monkeypatch.setattr(switching, "LOAD_SECONDS", 0.0)
     monkeypatch.setattr(switching, "_SAMPLE", 0.0)
     monkeypatch.setattr(switching, "_MANY_PIXELS", 1)
@@ -262,6 +262,30 @@ def test_small_jobs_do_not_pay_for_a_conversion(networks, monkeypatch, caplog):
     assert describe.runtime == "tensorflow"
     assert caplog.text.count("runtime: ") == 1
     assert "s of TensorFlow pay for converting the network, and the photos need 0 s" in caplog.text
+
+
+@pytest.mark.parametrize(("seconds", "measured_on"), [(0.004, 8), (0.2, 2), (5.0, 1)])
+def test_a_measurement_is_of_few_photos_and_pays_too(networks, monkeypatch, seconds, measured_on):
+    """A vision transformer took 5 s for a photo of 1024 px: four runtimes were measured for minutes, for 20 photos."""
+    clock = Clock()
+    monkeypatch.setattr(switching, "time", clock)
+
+    def tensorflow(images):
+        clock.now += seconds * len(images)
+        return np.zeros((len(images), 16), np.float32)
+
+    runs = (1 + 3) * (1 + 3)  # each runtime and TensorFlow, to make kernels and then three times
+    enough = 10 * (5 + runs * measured_on * seconds) / seconds  # photos
+    for share, expected in ((0.8, []), (1.2, [(40, 56, measured_on)])):
+        samples = []
+        monkeypatch.setattr(SwitchingDescriber, "_measure", lambda self, to=samples: to.append(self._sample()))
+        describe = describer(load_model(networks["gem"]), (0.7,), runtime=Runtime("auto", networks["gem"]))
+        describe._describe = tensorflow
+        calls = 3 + round(1 / seconds / 8)
+        describe.expect([(40, 56)] * (8 * calls + round(share * enough)))
+        for _ in range(calls):
+            describe(np.zeros((8, 40, 56, 3), np.uint8))
+        assert samples[:1] == expected
 
 
 def test_many_photos_are_described_by_the_fastest_which_is_remembered(tmp_path, quick, monkeypatch, caplog):
