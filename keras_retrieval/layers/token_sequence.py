@@ -25,9 +25,9 @@ class TokenSequence(keras.layers.Layer):
             positions.
         registers: number of register tokens, which have no position.
         interpolation: "offset" for DINOv2's own code without registers, where the scale is (n + 0.1) / grid for n
-            patches, except for a photo of exactly the grid's size; "antialias" for DINOv2's own code with registers,
-            where the scale is n / grid and the filter is antialiased; "size" for Hugging Face's code, where the scale
-            is n / grid.
+            patches, except for a photo of exactly the grid's size; "antialias" for networks with registers, in
+            DINOv2's own code and in Hugging Face's, where the scale is n / grid and the filter is antialiased; "size"
+            for Hugging Face's code without registers, where the scale is n / grid.
 
     Input shape:
         (B, h, w, D), with an optional `mask` (B, h, w) that is true on a rectangle of valid patches at the upper left.

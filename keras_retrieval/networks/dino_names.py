@@ -82,7 +82,7 @@ def dino_names(tensors: Mapping[str, np.ndarray]) -> DinoTensors:
     if not any(name.endswith("pos_embed") for name in found):
         return DinoTensors(found, None)
     registers = any(name.endswith("register_tokens") for name in found)
-    return DinoTensors(found, "size" if hugging_face else "antialias" if registers else "offset")
+    return DinoTensors(found, "antialias" if registers else "size" if hugging_face else "offset")
 
 
 def _join(tensors: dict[str, np.ndarray], form: str, parts: tuple[str, ...], whole: str) -> None:

@@ -179,14 +179,18 @@ def test_hugging_face_names_of_dinov3(goldens, tmp_path):
     np.testing.assert_array_equal(numpy(other(photo)), numpy(own(photo)))
 
 
-def test_hugging_face_resizes_positions_without_antialiasing(goldens, tmp_path):
+@pytest.mark.parametrize("registers", [False, True])
+def test_hugging_face_resizes_positions_without_antialiasing_but_for_registers(goldens, tmp_path, registers):
     """At the size of the grid all ways to resize positions agree; elsewhere the file's own is used."""
     state = goldens.state_dict("dinov2_tiny_swiglu")
+    if not registers:
+        del state["register_tokens"]
     models = {}
     for kind, tensors in (("own", state), ("hf", hugging_face(state))):
         models[kind] = converted(write(tmp_path, tensors, "pth"), tmp_path)
     layers = {kind: model.layers[2].get_layer("tokens") for kind, model in models.items()}
-    assert {kind: layer.interpolation for kind, layer in layers.items()} == {"own": "antialias", "hf": "size"}
+    ways = {"own": "antialias", "hf": "antialias"} if registers else {"own": "offset", "hf": "size"}
+    assert {kind: layer.interpolation for kind, layer in layers.items()} == ways
     for kind, layer in layers.items():
         for weight, other in zip(layer.weights, layers["own"].weights, strict=True):
             np.testing.assert_array_equal(numpy(weight), numpy(other), err_msg=kind)
@@ -194,7 +198,13 @@ def test_hugging_face_resizes_positions_without_antialiasing(goldens, tmp_path):
     whole = {kind: numpy(model(photos)) for kind, model in models.items()}
     np.testing.assert_allclose(whole["hf"], whole["own"], atol=1e-6)
     small = {kind: numpy(model(photos[:, :112, :140])) for kind, model in models.items()}
-    assert np.abs(small["hf"] - small["own"]).max() > 1e-4
+    assert (np.abs(small["hf"] - small["own"]).max() > 1e-4) != registers
+
+
+def test_hugging_face_names_of_dinov2_with_registers(goldens, tmp_path):
+    """Its positions are antialiased, as by the published code, whose descriptors are those of the goldens."""
+    state = hugging_face(goldens.state_dict("dinov2_vits14_reg"))
+    check_tokens(converted(write(tmp_path, state, "safetensors"), tmp_path), goldens, "dinov2_vits14_reg")
 
 
 def test_convnexts_of_dinov3_have_the_normalised_mean_as_descriptor(tmp_path, monkeypatch):
