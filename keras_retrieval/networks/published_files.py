@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from .errors import WeightsNotFoundError
+from .errors import WeightsError, WeightsNotFoundError
 
 WEIGHTS_VARIABLE = "KERAS_RETRIEVAL_WEIGHTS"
 """The environment variable that names another weights folder than ~/.keras-retrieval/weights."""
@@ -253,6 +253,9 @@ def file_in_folder(file: PublishedFile) -> Path | None:
     Returns:
         The path of a file with its own name, else of one called as the network (megaloc.pth), else of one that has
         another of its names; None if there is none.
+
+    Raises:
+        WeightsError: the folder cannot be read.
     """
     folder = weights_folder()
     exact = folder / file.file
@@ -270,9 +273,14 @@ def file_in_folder(file: PublishedFile) -> Path | None:
 
 def _files(folder: Path, deep: bool) -> list[Path]:
     try:
-        return sorted(path for path in (folder.rglob("*") if deep else folder.iterdir()) if path.is_file())
-    except OSError:
+        entries = sorted(folder.iterdir())
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise WeightsError(
+            f"the weights folder {folder} cannot be read: {error.strerror}; {WEIGHTS_VARIABLE} names another"
+        ) from error
+    return sorted(path for path in (folder.rglob("*") if deep else entries) if path.is_file())
 
 
 def require_file(names: Iterable[str], network: str) -> Path:

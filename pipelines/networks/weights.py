@@ -58,6 +58,7 @@ def weights(options: WeightsOptions) -> list[Path]:
 
     Raises:
         ArgumentError: a name is unknown, or the options do not go together.
+        WeightsError: the weights folder cannot be read.
         DownloadError: a file must be fetched by hand, cannot be downloaded or is not the published one.
         DiskSpaceError: a file does not fit on the disk.
         OSError: a file cannot be written.

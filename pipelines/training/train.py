@@ -106,7 +106,8 @@ def _tuples_file(options: TrainOptions) -> Path:
         options.tuples,
         path,
         photos=options.photos,
-        negatives=options.negatives,
+        # In batches of classes all photos of other classes are negatives.
+        negatives=1 if options.class_batches() is not None else options.negatives,
         objects=options.objects,
         missing=options.missing,
     )

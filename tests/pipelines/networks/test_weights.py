@@ -15,7 +15,7 @@ import pytest
 
 from keras_retrieval.errors import ArgumentError
 from keras_retrieval.networks import published_files
-from keras_retrieval.networks.errors import DownloadError, WeightsNotFoundError
+from keras_retrieval.networks.errors import DownloadError, WeightsError, WeightsNotFoundError
 from keras_retrieval.networks.names import NETWORKS, check_weights, published_file, split_name
 from keras_retrieval.networks.published_files import FILES, WEIGHTS_VARIABLE, file_in_folder, named_file
 from pipelines.files.space import DiskSpaceError
@@ -289,6 +289,15 @@ def test_the_list_says_what_is_there(folder, capsys):
 def test_wrong_words_are_refused(arguments, reason, folder):
     with pytest.raises(ArgumentError, match=reason):
         weights(*arguments)
+
+
+def test_a_weights_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path / "file"))
+    reason = "weights folder .*file cannot be read: Not a directory; KERAS_RETRIEVAL_WEIGHTS names another"
+    for call in (weights, lambda: file_in_folder(FILES["megaloc"])):
+        with pytest.raises(WeightsError, match=reason):
+            call()
 
 
 def test_every_file_belongs_to_a_network_or_a_trunk():

@@ -1,5 +1,7 @@
 """The step `train` on batches of classes: resumed to the same weights, in chunks, with class centres and a memory."""
 
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -62,6 +64,15 @@ def test_a_killed_run_ends_with_the_same_weights_and_memory(folder, monkeypatch)
     assert {tuple(array.shape) for array in whole.extra} == {(30, 16), (30,), ()}
     first = keras_retrieval.load(folder / "small.keras").get_weights()
     assert max(np.abs(a - b).max() for a, b in zip(first, whole.weights, strict=True)) > 1e-4
+
+
+@pytest.mark.usefixtures("no_page")
+def test_a_folder_of_fewer_classes_than_negatives(folder, tmp_path):
+    for scene in "012":
+        shutil.copytree(folder / "photos" / scene, tmp_path / "few" / scene)
+    changes = {"loss": "multi-similarity", "batch_classes": "3x2", "negatives": 5, "steps": 1, "epochs": 1}
+    train(**short(folder, "few", tuples=tmp_path / "few", photos=None, **changes))
+    assert (folder / "few" / "model.keras").is_file()
 
 
 @pytest.mark.usefixtures("no_page")
