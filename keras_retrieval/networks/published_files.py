@@ -273,14 +273,13 @@ def file_in_folder(file: PublishedFile) -> Path | None:
 
 def _files(folder: Path, deep: bool) -> list[Path]:
     try:
-        entries = sorted(folder.iterdir())
+        return sorted(path for path in (folder.rglob("*") if deep else folder.iterdir()) if path.is_file())
     except FileNotFoundError:
         return []
     except OSError as error:
         raise WeightsError(
             f"the weights folder {folder} cannot be read: {error.strerror}; {WEIGHTS_VARIABLE} names another"
         ) from error
-    return sorted(path for path in (folder.rglob("*") if deep else entries) if path.is_file())
 
 
 def require_file(names: Iterable[str], network: str) -> Path:

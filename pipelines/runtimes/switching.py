@@ -3,8 +3,8 @@
 The rule: the network is converted when the photos that are left would take TensorFlow at least `PAYS` times as long as
 the conversion and the measurement are expected to take. The conversion is estimated from the time of TensorFlow's own
 first batch, in which the network is traced as it is for a conversion; the measurement, of few photos, from TensorFlow's
-speed. A runtime that was the fastest in an earlier
-measurement on this machine is taken where it saves more than loading it costs.
+speed. A runtime that was the fastest in an earlier measurement on this machine is taken where it saves more than
+loading it costs.
 """
 
 import logging
@@ -162,11 +162,7 @@ class SwitchingDescriber:
             return
         if not self._pixels or (self._seconds < _SAMPLE and pixels):
             return
-        seconds = pixels * self._seconds / self._pixels
-        conversion = max(LEAST_SECONDS, TRACES * (self._first - self._seconds / (self._calls - 1)))
-        height, width, count = self._sample()
-        rounds = (1 + _ROUNDS) * (1 + len(PACKAGES))
-        cost = conversion + rounds * count * height * width * self._seconds / self._pixels
+        seconds, cost = pixels * self._seconds / self._pixels, self._cost()
         if seconds >= PAYS * cost:
             if (known := self._known()) is None:
                 self._measure()
@@ -175,6 +171,13 @@ class SwitchingDescriber:
         else:
             enough = f"{PAYS * cost:,.0f} s of TensorFlow pay for converting the network"
             self._say(log.info, TENSORFLOW, f"{enough}, and the photos need {seconds:,.0f} s")
+
+    def _cost(self) -> float:
+        """The seconds that a conversion and a measurement are expected to take."""
+        conversion = max(LEAST_SECONDS, TRACES * (self._first - self._seconds / (self._calls - 1)))
+        height, width, count = self._sample()
+        runs = (1 + _ROUNDS) * (1 + len(PACKAGES))
+        return conversion + runs * count * height * width * self._seconds / self._pixels
 
     def _shape(self) -> Shape:
         """The height and width to which most pixels belong."""

@@ -107,7 +107,7 @@ def _tuples_file(options: TrainOptions) -> Path:
         path,
         photos=options.photos,
         # In batches of classes all photos of other classes are negatives.
-        negatives=1 if options.class_batches() is not None else options.negatives,
+        negatives=1 if options.batch_classes else options.negatives,
         objects=options.objects,
         missing=options.missing,
     )
