@@ -32,6 +32,7 @@ class ClassOptions:
         classes: number P of classes in a batch.
         each: number K of photos of each class in a batch.
         steps: number of steps in an epoch; None for as many as make the photos of an epoch as many as the classes have.
+        repeat: whether classes with fewer than K photos are drawn as well, with their photos repeated.
         excluded: whether the labels of a photo include those of linked classes, see `ClassDraw.objects`.
         seed: random seed.
     """
@@ -39,6 +40,7 @@ class ClassOptions:
     classes: int
     each: int
     steps: int | None = None
+    repeat: bool = False
     excluded: bool = False
     seed: int = 0
 
@@ -58,10 +60,11 @@ def classes_and_photos(text: str) -> tuple[int, int]:
 class ClassDraw:
     """Draws the batches of each epoch, which depend only on the seed and the number of the epoch.
 
-    A class counts if at least K of its photos can be read, where copies of one photo count as one; others are left out,
-    as in GSV-Cities. Each class is drawn once before one is drawn again, as far as links allow, and so is each photo of
-    a class. If the tuples divide the classes into groups, as `tuples --cells` does, the classes of a batch are of one
-    group, and the groups take turns in proportion to their photos.
+    A class counts if at least K of its photos can be read, where copies of one photo count as one. Others are left out,
+    as in GSV-Cities; or with `options.repeat` their photos are repeated, which random augmentation makes different.
+    Each class is drawn once before one is drawn again, as far as links allow, and so is each photo of a class. If the
+    tuples divide the classes into groups, as `tuples --cells` does, the classes of a batch are of one group, and the
+    groups take turns in proportion to their photos.
 
     Args:
         tuples: the tuples; photos set aside for validation are not drawn.
@@ -99,13 +102,14 @@ class ClassDraw:
         usable = ~validation_mask(tuples) & np.array([name not in unreadable for name in tuples.images], bool)
         rows = np.flatnonzero(usable)
         members = _members(rows, tuples.cluster, tuples.details.get("copies"))
-        kept = [number for number, units in members.items() if len(units) >= options.each]
+        least = 1 if options.repeat else options.each
+        kept = [number for number, units in members.items() if len(units) >= least]
         self.classes, self.dropped = len(kept), len(members) - len(kept)
         self._units = [members[number] for number in kept]
         self._linked = _links_of(kept, tuples.same_object)
         self.objects = self._labels(len(tuples.images))
         self._groups = self._groups_of(tuples, kept)
-        total = sum(len(unit) for number in self._counted for unit in self._units[number])
+        total = sum(max(sum(map(len, self._units[number])), options.each) for number in self._counted)
         self.steps = options.steps or max(1, -(-total // (self.batch * self.width)))
         self.count = self.steps * self.batch
         self.tuples: np.ndarray | None = None
@@ -119,6 +123,9 @@ class ClassDraw:
         account = (
             f"batches of {self.batch} classes x {self.width} photos, of {photos:,} photos in {self.classes:,} classes"
         )
+        repeated = sum(len(units) < self.width for units in self._units)
+        if repeated:
+            account += f"; the photos of {repeated:,} classes with fewer than {self.width} are repeated"
         if self.dropped:
             account += f"; {self.dropped:,} classes with fewer than {self.width} photos are left out"
         outside = self.classes - len(self._counted)
@@ -141,7 +148,8 @@ class ClassDraw:
         for turn in turns.tolist():
             for number in self._unlinked(classes[turn], self._groups[turn]):
                 cycle = photos.setdefault(number, _Cycle(range(len(self._units[number])), rng))
-                units = [self._units[number][place] for place in cycle.take_different(self.width)]
+                places = cycle.take_different(self.width)
+                units = [self._units[number][places[place % len(places)]] for place in range(self.width)]
                 drawn.append([unit[rng.integers(len(unit))] for unit in units])
         self.tuples, self.epoch, self.trained = np.array(drawn, np.int32), epoch, False
 
@@ -200,7 +208,8 @@ class ClassDraw:
 
     def _too_few(self, most: int, groups: int) -> str:
         wanted = f"--batch-classes {self.batch}x{self.width}"
-        facts = [f"{self.classes:,} classes have at least {self.width} photos that can be read, copies counted as one"]
+        least = "a photo" if self.options.repeat else f"at least {self.width} photos"
+        facts = [f"{self.classes:,} classes have {least} that can be read, copies counted as one"]
         if self.dropped:
             facts.append(f"{self.dropped:,} have fewer")
         if any(self._linked):

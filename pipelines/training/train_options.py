@@ -48,6 +48,7 @@ _OF_EACH_WORKER = {
     "tensorboard",
 }  # fmt: skip
 WHITENINGS = ("lw", "pca", "none")
+SMALL_CLASSES = ("drop", "repeat")
 BESTS = ("loss", "score", "last")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("exponential", "linear", "steps", "constant")
@@ -182,10 +183,20 @@ class TrainOptions(EngineOption, CustomLayers, ObjectOptions):
         str,
         RecipeOption(
             "Train on batches of classes instead of tuples: CLASSESxPHOTOS, such as 60x4 for 60 clusters with 4 photos "
-            'each, none of which may show the same object; "" for tuples. Clusters with fewer photos are left out.',
+            'each, none of which may show the same object; "" for tuples. See --small-classes for clusters with fewer '
+            "photos.",
             resumed=True,
         ),
     ] = GIVEN_BY_RECIPE
+    small_classes: Annotated[
+        str,
+        Option(
+            "--batch-classes: what is done with classes of fewer photos: they are left out (drop), or their photos are "
+            "repeated (repeat), which --zoom or --augment makes different, as for the photos of `tuples --singletons`.",
+            choices=SMALL_CLASSES,
+            resumed=True,
+        ),
+    ] = "drop"
     steps: Annotated[
         int | None,
         RecipeOption(
@@ -583,6 +594,17 @@ class TrainOptions(EngineOption, CustomLayers, ObjectOptions):
             raise ArgumentError(f"--loss {self.loss} needs --batch-classes, such as --batch-classes 32x1")
         if self.memory and (self.loss != "multi-similarity" or not self.batch_classes):
             raise ArgumentError("--memory needs --loss multi-similarity and --batch-classes")
+        if self.small_classes == "repeat":
+            if not self.batch_classes or classes_and_photos(self.batch_classes)[1] < 2:
+                raise ArgumentError(
+                    "--small-classes repeat needs --batch-classes with two photos or more of a class, such as 32x2, "
+                    f"got {self.batch_classes or 'none'}"
+                )
+            if not self.augment and self.zoom == 1:
+                raise ArgumentError(
+                    "--small-classes repeat needs --zoom or --augment, which make repeated photos different, such as "
+                    "--zoom 0.7 --augment 0.3"
+                )
         if self.steps is not None and not self.batch_classes:
             raise ArgumentError("--steps needs --batch-classes: for tuples, give --queries and --batch")
         of_centres: dict[str, float | None] = {
@@ -634,7 +656,10 @@ class TrainOptions(EngineOption, CustomLayers, ObjectOptions):
             return None
         classes, each = classes_and_photos(self.batch_classes)
         excluded = self.loss in ("multi-similarity", "info-nce", *ON_CLASSES)
-        return ClassOptions(classes=classes, each=each, steps=self.steps, excluded=excluded, seed=self.seed)
+        return ClassOptions(
+            classes=classes, each=each, steps=self.steps, repeat=self.small_classes == "repeat", excluded=excluded,
+            seed=self.seed,
+        )  # fmt: skip
 
     def augmentation(self) -> Augmentation | None:
         """Returns the augmentation of the training photos; None for no augmentation."""

@@ -12,7 +12,7 @@ from ..descriptors.folder import read_descriptors
 from ..files.progress import progress
 from ..files.remote import named
 from ..sfm.clusters import merge_models
-from ..sfm.colmap import Database, photo_name
+from ..sfm.colmap import Database, Pair, photo_name
 from ..sfm.descriptors import read_stored
 from ..sfm.errors import ModelError
 from ..sfm.models import ImageNames, model_folders, read_model, usable_models, warn_of_empty, warn_of_unknown
@@ -35,10 +35,12 @@ def from_reconstruction(
     are a cluster, and the positives of a photo are those that it was verified with, or the `options.positives` of them
     with the most inliers.
 
+    With `options.singletons`, each photo that was matched with others and verified with none is a cluster of its own.
+
     Args:
         work: folder of the reconstruction, which contains report.json. The report lists the clusters, the folders of
             their models, and the links between clusters that may show the same object.
-        options: the options of `tuples`; those of `from_models` are used.
+        options: the options of `tuples`; `singletons` and those of `from_models` are used.
         descriptors: dict from the name of each photo to its descriptor, (D,) of unit length, for rule m1; empty for
             other rules.
         copies: finds copies of photos, which are not chosen as positives of each other.
@@ -48,7 +50,15 @@ def from_reconstruction(
     """
     report = _report(work)
     if options.rule == VERIFIED:
-        return _from_verified_pairs(work, report, options)
+        tuples = _from_verified_pairs(work, report, options)
+    else:
+        tuples = _from_its_models(work, report, options, descriptors, copies)
+    return _with_singletons(tuples, work, report) if options.singletons else tuples
+
+
+def _from_its_models(
+    work: Path, report: Report, options: TuplesOptions, descriptors: Mapping[str, np.ndarray], copies: CopyGroups
+) -> Tuples:
     views = [
         [read_views(work / model["folder"], photo_name) for model in cluster["models"]]
         for cluster in report["clusters"]
@@ -60,16 +70,13 @@ def from_reconstruction(
 def _from_verified_pairs(work: Path, report: Report, options: TuplesOptions) -> Tuples:
     placed = {photo for cluster in report["clusters"] for photo in cluster["photos"]}
     known, least = placed | set(report["left_out"]), report["options"]["min_inliers"]
-    path = work / DATABASE
-    if not path.is_file():
-        raise TuplesError(f"{path} does not exist, in which `keras-retrieval reconstruct` keeps the verified pairs")
     matches: dict[str, list[tuple[int, str]]] = {}
-    for pair, count in Database(path).inliers().items():
+    for pair, count in _inliers(work).items():
         if count >= least and known.issuperset(pair):
             for one, other in (pair, pair[::-1]):
                 matches.setdefault(one, []).append((-count, other))
     if not matches:
-        raise TuplesError(f"{path}: no two photos were verified to match")
+        raise TuplesError(f"{work / DATABASE}: no two photos were verified to match")
     images = sorted(matches)
     row = {name: number for number, name in enumerate(images)}
     pairs = [(row[one], row[other]) for one in images for _, other in sorted(matches[one])[: options.positives]]
@@ -77,6 +84,33 @@ def _from_verified_pairs(work: Path, report: Report, options: TuplesOptions) -> 
     cluster = cluster_by_pairs(len(images), everything[:, 0], everything[:, 1])
     queries, positives = np.array(sorted(pairs), np.int64).T
     return Tuples(images, cluster, queries, positives)
+
+
+def _with_singletons(tuples: Tuples, work: Path, report: Report) -> Tuples:
+    """Adds the photos that were matched with others and verified with none, each as a cluster without pairs."""
+    matched: set[str] = set()
+    verified: set[str] = set()
+    for pair, count in _inliers(work).items():
+        matched.update(pair)
+        if count >= report["options"]["min_inliers"]:
+            verified.update(pair)
+    alone = sorted((matched - verified).intersection(report["left_out"]).difference(tuples.images))
+    numbers = tuples.cluster.max() + 1 + np.arange(len(alone))
+    near = tuples.details.get("camera_neighbours")
+    details = {} if near is None else {"camera_neighbours": np.pad(near, ((0, len(alone)), (0, 0)), constant_values=-1)}
+    return replace(
+        tuples,
+        images=[*tuples.images, *alone],
+        cluster=np.concatenate([tuples.cluster, numbers]),
+        details={**tuples.details, **details},
+    )
+
+
+def _inliers(work: Path) -> dict[Pair, int]:
+    path = work / DATABASE
+    if not path.is_file():
+        raise TuplesError(f"{path} does not exist, in which `keras-retrieval reconstruct` keeps the verified pairs")
+    return Database(path).inliers()
 
 
 def reconstructed_photos(work: Path) -> Path:

@@ -83,6 +83,14 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
             choices=RULES,
         ),
     ] = "m3"
+    singletons: Annotated[
+        bool,
+        Option(
+            "A folder that reconstruct made: add the photos that were verified with no other, each as a cluster of its "
+            "own without a positive. They are negatives of others, and with `train --small-classes repeat` classes of "
+            "one photo, so that a network that learns from few objects sees many."
+        ),
+    ] = False
     positives: Annotated[
         int | None,
         Option(

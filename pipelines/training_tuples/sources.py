@@ -26,7 +26,7 @@ from .from_positions import from_names, from_places
 from .from_streets import from_gsv_cities, from_msls
 from .from_tables import from_csv
 from .options import TuplesOptions
-from .unused_options import MODELS, OBJECTS, POSITIONS, POSITIVES, refuse_unused
+from .unused_options import MODELS, OBJECTS, POSITIONS, POSITIVES, RECONSTRUCTION, refuse_unused
 
 log = logging.getLogger("keras_retrieval")
 
@@ -61,7 +61,7 @@ def read_source(
         return _from_photos(options, copies)
     if source.is_dir():
         if (source / "report.json").is_file():
-            refuse_unused(options, "a reconstruction", MODELS, POSITIVES)
+            refuse_unused(options, "a reconstruction", MODELS, RECONSTRUCTION, POSITIVES)
             return from_reconstruction(source, options, descriptors, copies)
         if (cleaned := cleaned_objects(source, options.objects)) is not None:
             refuse_unused(options, "cleaned folders of photos", POSITIVES)

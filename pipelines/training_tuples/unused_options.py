@@ -8,13 +8,14 @@ from .options import TuplesOptions
 
 _NEEDED = {
     ("rule", "cameras", "shared", "scale_change", "descriptors"): ("3D models", "leave it out"),
+    ("singletons",): ("a folder that reconstruct made", "leave it out"),
     ("positions",): ("a folder of photos as SOURCE", "leave it out"),
     ("heading", "radius", "apart", "cells"): ("positions", "add --positions exif, or give a table"),
     ("neighbours", "loose", "alike", "unlike", "anchors"): ("a folder of descriptors and --manifold", "leave it out"),
     ("objects",): ("photos in folders", "leave it out"),
     ("positives",): ("a source of which positives are chosen", "leave it out"),
 }
-MODELS, _, POSITIONS, MANIFOLDS, OBJECTS, POSITIVES = map(frozenset, _NEEDED)
+MODELS, RECONSTRUCTION, _, POSITIONS, MANIFOLDS, OBJECTS, POSITIVES = map(frozenset, _NEEDED)
 """The options that have an effect on sources of one kind; those of `POSITIONS` also without --positions."""
 
 

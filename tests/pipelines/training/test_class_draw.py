@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipelines.training.class_draw import ClassDraw, ClassOptions, classes_and_photos
-from pipelines.training_tuples.data import Tuples
+from pipelines.training_tuples.data import Tuples, TuplesError
 
 
 class Photos:
@@ -45,6 +45,30 @@ def test_each_row_has_different_photos_of_one_class_and_each_step_different_clas
 def test_photos_of_a_class_take_turns():
     draw = ClassDraw(tuples([6, 6]), Photos(), ClassOptions(classes=2, each=3, steps=4))
     np.testing.assert_array_equal(np.bincount(drawn(draw).ravel()), 2)
+
+
+def test_photos_of_small_classes_are_repeated():
+    made = tuples([1, 2, 5, 1], copies=[-1, 0, 0, -1, -1, -1, -1, -1, -1])  # the second has two copies of one photo
+    options = ClassOptions(classes=4, each=3, repeat=True)
+    draw = ClassDraw(made, Photos(), options)
+    rows = drawn(draw)
+    assert (draw.classes, draw.dropped, draw.steps) == (4, 0, 2)  # 3 + 3 + 5 + 3 photos
+    for step in rows.tolist():
+        by_class = {made.cluster[row[0]]: row for row in step}
+        assert sorted(by_class) == [0, 1, 2, 3]
+        assert (by_class[0], by_class[3]) == ([0] * 3, [8] * 3)
+        assert set(by_class[1]) <= {1, 2}
+        assert len(set(by_class[2])) == 3
+    assert "9 photos in 4 classes; the photos of 3 classes with fewer than 3 are repeated" in draw.account
+    pairs = ClassDraw(tuples([3, 2]), Photos(), ClassOptions(classes=2, each=4, repeat=True, steps=5))
+    for first, second in drawn(pairs).tolist():
+        for row in (first, second):
+            counts = np.bincount(row)[np.bincount(row) > 0]
+            assert sorted(counts.tolist()) in ([1, 1, 2], [2, 2])
+    with pytest.raises(
+        TuplesError, match=r"at most 2 can be in one batch \(2 classes have a photo"
+    ):
+        ClassDraw(tuples([1, 2]), Photos(), ClassOptions(classes=3, each=2, repeat=True))
 
 
 def test_an_epoch_depends_on_its_number_and_the_seed_only():

@@ -523,6 +523,11 @@ WRONG = [
     ({"scale": 30.0}, "--scale needs --loss cosface or arcface, got --loss contrastive"),
     ({"sub_centres": 3}, "--sub-centres needs --loss cosface or arcface"),
     ({"steps": 3}, "--steps needs --batch-classes"),
+    ({"small_classes": "repeat"}, "--small-classes repeat needs --batch-classes with two photos or more of a class"),
+    (
+        {"loss": "info-nce", "batch_classes": "4x2", "small_classes": "repeat"},
+        "--small-classes repeat needs --zoom or --augment, which make repeated photos different",
+    ),
     ({"freeze": 3}, "--freeze must be at most 2, .* trunk of small, got 3"),
     ({"model": "nothing_gem"}, "unknown backbone 'nothing'"),
 ]

@@ -43,13 +43,9 @@ def test_a_reconstruction_gives_clusters_and_links(tmp_path):
         make_tuples(tmp_path / "work", tmp_path / "tuples.npz", negatives=0)
 
 
-def test_verified_pairs_give_clusters_also_of_photos_in_no_model(tmp_path):
-    every = [f"{scene}/{number} .jpg" for scene in "abc" for number in range(4)]
-    photos = make_photos(tmp_path / "photos", every)
-    work = tmp_path / "work"
-    work.mkdir()
-    inliers = {(every[0], every[1]): 40, (every[1], every[2]): 20, (every[0], every[2]): 14, (every[4], every[5]): 15}
-    with pycolmap.Database.open(work / "database.db") as database:
+def write_database(path, every, inliers):
+    """A database of COLMAP with the photos `every`, and pairs with so many verified matches."""
+    with pycolmap.Database.open(path) as database:
         camera = database.write_camera(pycolmap.Camera.create_from_model_name(1, "SIMPLE_PINHOLE", 30.0, 40, 30))
         number = {}
         for name in every:
@@ -59,6 +55,15 @@ def test_verified_pairs_give_clusters_also_of_photos_in_no_model(tmp_path):
             geometry.config = int(pycolmap.TwoViewGeometryConfiguration.UNCALIBRATED)
             geometry.inlier_matches = np.repeat(np.arange(count, dtype=np.uint32)[:, None], 2, 1)
             database.write_two_view_geometry(number[one], number[other], geometry)
+
+
+def test_verified_pairs_give_clusters_also_of_photos_in_no_model(tmp_path):
+    every = [f"{scene}/{number} .jpg" for scene in "abc" for number in range(4)]
+    photos = make_photos(tmp_path / "photos", every)
+    work = tmp_path / "work"
+    work.mkdir()
+    inliers = {(every[0], every[1]): 40, (every[1], every[2]): 20, (every[0], every[2]): 14, (every[4], every[5]): 15}
+    write_database(work / "database.db", every, inliers)
     report = make_report(work, every, {}, inliers, [], ReconstructOptions(photos, work))
     (work / "report.json").write_text(json.dumps(report | {"photos": str(photos)}))
     options = {"rule": "verified", "negatives": 0, "validation": 0, "copies": False}
@@ -173,3 +178,33 @@ def test_observations_of_points_that_the_model_lacks_are_ignored(tmp_path):
     full = len(lines) - 3
     assert views.point_count == full - 20
     assert max(map(max, views.points)) < views.point_count
+
+
+def test_photos_verified_with_no_other_are_added_as_clusters_of_their_own(tmp_path):
+    every = [f"{number}.jpg" for number in range(20)]
+    photos = make_photos(tmp_path / "photos", every)
+    work = tmp_path / "work"
+    placed = every[:6]
+    models = [Model(write_model(work / "models" / "0" / "0", placed, 0), placed, 300, 900, 0.5)]
+    inliers = dict.fromkeys(combinations(placed, 2), 50)
+    inliers |= {(every[6], every[7]): 40, (every[0], every[8]): 14, (every[9], every[10]): 0}
+    write_database(work / "database.db", every, inliers)  # 11 and all after it were matched with none
+    report = make_report(work, every, {}, inliers, models, ReconstructOptions(photos, work))
+    (work / "report.json").write_text(json.dumps(report | {"photos": str(photos)}))
+    options = {"negatives": 0, "validation": 0, "copies": False}
+    for rule, numbers, cluster in (
+        ("m3", [*range(6), 10, 8, 9], [0] * 6 + [1, 2, 3]),
+        ("verified", [*range(8), 10, 8, 9], [0] * 6 + [1, 1, 2, 3, 4]),
+    ):
+        fields = load(make_tuples(work, tmp_path / "tuples.npz", rule=rule, singletons=True, **options))
+        assert sorted(fields["images"].tolist()) == sorted(every[number] for number in numbers)
+        of = dict(zip(fields["images"].tolist(), fields["cluster"].tolist(), strict=True))
+        assert [of[every[number]] for number in numbers] == cluster
+        assert fields["cluster"][fields["qidxs"]].max() < 2
+        plain = load(make_tuples(work, tmp_path / "plain.npz", rule=rule, **options))
+        assert plain["images"].tolist() == fields["images"].tolist()[: len(plain["images"])]
+        for name in plain.keys() & {"qidxs", "pidxs", "camera_neighbours", "shared"}:
+            np.testing.assert_array_equal(fields[name][: len(plain[name])], plain[name])
+            assert name != "camera_neighbours" or (len(fields[name]) == len(fields["images"]))
+    with pytest.raises(TuplesError, match=r"--singletons needs a folder that reconstruct made, and .* contains 3D mod"):
+        make_tuples(write_model(tmp_path / "models" / "0", every, 1).parent, tmp_path / "tuples.npz", singletons=True)

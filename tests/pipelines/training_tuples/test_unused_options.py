@@ -17,7 +17,7 @@ GIVEN = {
     "positions": {"positions": "exif"}, "heading": {"heading": 30.0}, "radius": {"radius": 5.0},
     "apart": {"apart": 40.0}, "cells": {"cells": 10.0}, "neighbours": {"neighbours": 5}, "loose": {"loose": 40},
     "alike": {"alike": 5}, "unlike": {"unlike": 5}, "anchors": {"anchors": "all"}, "objects": {"objects": "folders"},
-    "positives": {"positives": 2},
+    "positives": {"positives": 2}, "singletons": {"singletons": True},
 }  # fmt: skip
 PLACES = {"heading", "radius", "apart", "cells", "positives"}
 
