@@ -18,7 +18,7 @@ def split(tuples: Tuples, share: float, negatives: int, seed: int) -> Tuples:
         tuples: tuples that `checks.check` has accepted. If they are already split, the split is kept.
         share: fraction of the photos to set aside, in 0..1; whole objects are chosen until it is reached as closely as
             possible. If `share` is above 0, at least two objects with a pair are set aside, because each is the other's
-            negatives; none is if too few clusters would be left for training.
+            negatives; none is if too few clusters, or no pair, would be left for training.
         negatives: number of negatives per query, each from a different cluster, that the clusters left for training
             must provide for every query.
         seed: random seed of the choice of objects.
@@ -96,8 +96,10 @@ def _choose_objects(
 
 
 def _usable(tuples: Tuples, objects: Sequence[list[int]]) -> bool:
-    """Returns whether a query among the photos of these objects has a negative among them, too."""
+    """Returns whether a query among the photos of these objects has a negative among them, too, and others a pair."""
     aside = np.isin(tuples.cluster, [cluster for members in objects for cluster in members])
+    if aside[tuples.qidxs].all():
+        return False
     queries = np.unique(tuples.qidxs[aside[tuples.qidxs]])
     if tuples.negatives is not None:
         listed = tuples.negatives[queries]

@@ -103,6 +103,6 @@ def _print(options: TuplesOptions, counts: dict[str, Any], checked: bool) -> Non
             f"with {count['pairs']:,} positives, {count['pairs_per_query']} per query"
         )
     if not counts["validation"]["photos"]:
-        few = f", which needs two objects besides the {options.negatives + 1} clusters that --negatives needs"
+        few = f", which needs two objects with positives, and left are {options.negatives + 1} clusters and a positive"
         print(f"no photos are set aside for validation{few if options.validation else ''}")
     print(f"{options.output}{'' if checked else ' (not checked whether the photos exist: give --photos)'}")

@@ -15,6 +15,7 @@ from pipelines.training.checkpoint import CheckpointError, read_checkpoint
 from pipelines.training.network import compiled, freeze_but_last, recompute_blocks
 from pipelines.training.train import train
 from pipelines.training.train_options import TrainOptions
+from pipelines.training_tuples.data import TuplesError
 from tests.helpers.interrupted_training import make_collection, options
 from tests.helpers.small_tuples import batch, network_with_statistics, photos
 
@@ -73,6 +74,25 @@ def test_a_folder_of_fewer_classes_than_negatives(folder, tmp_path):
     changes = {"loss": "multi-similarity", "batch_classes": "3x2", "negatives": 5, "steps": 1, "epochs": 1}
     train(**short(folder, "few", tuples=tmp_path / "few", photos=None, **changes))
     assert (folder / "few" / "model.keras").is_file()
+
+
+@pytest.mark.usefixtures("no_page")
+def test_photos_of_objects_with_one_photo_are_learned_as_two_views(folder, tmp_path, caplog):
+    for scene in "01":
+        shutil.copytree(folder / "photos" / scene, tmp_path / "photos" / scene)
+    for scene in "23":
+        (tmp_path / "photos" / scene).mkdir()
+        first = min((folder / "photos" / scene).iterdir())
+        shutil.copy(first, tmp_path / "photos" / scene)
+    changes = {"loss": "info-nce", "batch_classes": "4x2", "steps": 2, "epochs": 1, "keep": 1.0, "zoom": 0.6}
+    changes |= {"tuples": tmp_path / "photos", "photos": None, "small_classes": "repeat"}
+    with caplog.at_level("INFO", "keras_retrieval"):
+        train(**short(folder, "repeated", **changes))
+    assert "in 4 classes; the photos of 2 classes with fewer than 2 are repeated" in caplog.text
+    (epoch,) = read_checkpoint(folder / "repeated").history
+    assert 0 < epoch["loss"] < 10
+    with pytest.raises(TuplesError, match=r"needs 4 classes, and at most 2 .*; 2 have fewer"):
+        train(**short(folder, "dropped", **changes | {"small_classes": "drop"}))
 
 
 @pytest.mark.usefixtures("no_page")

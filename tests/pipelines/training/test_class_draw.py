@@ -65,9 +65,7 @@ def test_photos_of_small_classes_are_repeated():
         for row in (first, second):
             counts = np.bincount(row)[np.bincount(row) > 0]
             assert sorted(counts.tolist()) in ([1, 1, 2], [2, 2])
-    with pytest.raises(
-        TuplesError, match=r"at most 2 can be in one batch \(2 classes have a photo"
-    ):
+    with pytest.raises(TuplesError, match=r"at most 2 can be in one batch \(2 classes have a photo"):
         ClassDraw(tuples([1, 2]), Photos(), ClassOptions(classes=3, each=2, repeat=True))
 
 

@@ -80,6 +80,16 @@ def test_objects_without_pairs_are_not_chosen_alone():
         assert usable(tuples, split(tuples, 0.1, 1, seed).validation)
 
 
+def test_a_pair_is_left_to_train_on():
+    tuples = tuples_of([4, 4] + [1] * 6, qidxs=np.array([0, 4]), pidxs=np.array([1, 5]))
+    for share in (0.1, 0.6, 0.9):
+        for seed in range(20):
+            aside = split(tuples, share, 0, seed).validation
+            assert usable(tuples, aside) or not aside.any()
+            assert not aside[tuples.qidxs].all()
+    assert not split(tuples_of([4, 4]), 0.5, 0, 0).validation.any()
+
+
 def test_listed_negatives_are_among_the_photos_set_aside():
     negatives = np.full((24, 2), -1)
     negatives[np.arange(24), 0] = (np.arange(24) + 4) % 24  # of the next cluster
