@@ -147,7 +147,7 @@ def run(
 
     Args:
         stream: a binary stream, positioned at the start of the pickle. Its `read(n)` must not allocate memory for more
-            bytes than the stream has, even if n is larger; BytesIO and mmap fulfil this.
+            bytes than the stream has, even if n is larger, as that of BytesIO.
         calls: maps each allowed name "module.name" to the function that computes the result of a call from the
             arguments in the pickle. None marks a name that may be an argument but may not be called; the argument is
             then a `Function` with that name. No list is passed to two calls, so that a function may keep its list.

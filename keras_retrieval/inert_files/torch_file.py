@@ -5,7 +5,7 @@ version, system, the object, the names of the storages), followed by the bytes o
 uncompressed zip with the object in data.pkl and a member data/NAME for each storage.
 """
 
-import mmap
+import os
 import struct
 import zipfile
 from collections.abc import Callable, Iterable
@@ -22,6 +22,7 @@ from .plain_pickle import numpy_calls
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _VERSION = 1001
+_START = 512  # bytes by which a format is recognised
 _DTYPES: dict[str, str] = {
     "torch.DoubleStorage": "<f8",
     "torch.FloatStorage": "<f4",
@@ -64,34 +65,48 @@ def read_torch(path: Path, *, objects: bool = False) -> Any:
         OSError: the file cannot be read.
     """
     try:
-        with path.open("rb") as file, _mapped(file) as content:
-            new = content[:4] == b"PK\x03\x04"
-            return _read_zip(file, len(content), objects) if new else _read_old(content, objects)
+        with path.open("rb") as file:
+            size, start = os.fstat(file.fileno()).st_size, file.read(_START)
+            if not start:
+                raise PickleRefusedError("it is empty: download or copy it again")
+            file.seek(0)
+            return _read_zip(file, size, objects) if start[:4] == b"PK\x03\x04" else _read_old(file, size, objects)
     except PickleRefusedError as refusal:
         raise TorchFileError(f"{path} cannot be read: {refusal}") from refusal
 
 
-def _mapped(file: BinaryIO) -> mmap.mmap:
-    try:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except ValueError as error:
-        raise PickleRefusedError("it is empty: download or copy it again") from error
+class _Bounded:
+    """A file whose `read` allocates no more memory than for the bytes that are left of it.
+
+    The file is not mapped into memory: a mapped file that another program cuts off ends the process.
+    """
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._size = file, size
+
+    def read(self, count: int) -> bytes:
+        return self._file.read(max(0, min(count, self._size - self._file.tell())))
+
+    def readline(self) -> bytes:
+        return self._file.readline()
 
 
-def _read_old(content: mmap.mmap, objects: bool) -> Any:
-    if content[257:262] == b"ustar":
+def _read_old(file: BinaryIO, size: int, objects: bool) -> Any:
+    start = file.read(_START)
+    file.seek(0)
+    if start[257:262] == b"ustar":
         raise PickleRefusedError("it is a tar, the format of torch before 0.1.10: load and save it with a newer torch")
-    stream = cast(BinaryIO, content)
-    if content[:2] != b"\x80\x02" or run(stream, {}) != _MAGIC:
+    stream = cast(BinaryIO, _Bounded(file, size))
+    if start[:2] != b"\x80\x02" or run(stream, {}) != _MAGIC:
         raise PickleRefusedError("it does not start like a file of torch.save")
     if run(stream, {}) != _VERSION:
         raise PickleRefusedError(f"its version is not {_VERSION}")
     system = run(stream, {})
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise PickleRefusedError("it was written on a big-endian machine: load and save it on a little-endian one")
-    storages = _OldStorages(len(content))
+    storages = _OldStorages(size)
     result = run(stream, _calls(), _persistent(storages), objects=objects)
-    storages.fill(run(stream, {}), content)
+    storages.fill(run(stream, {}), stream)
     return result
 
 
@@ -112,7 +127,7 @@ class _OldStorages:
             self.made[key] = (raw, np.zeros(count, "<f4") if dtype == "bfloat16" else raw)
         return self.made[key][1]
 
-    def fill(self, keys: Any, content: mmap.mmap) -> None:
+    def fill(self, keys: Any, content: BinaryIO) -> None:
         named = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
         if not named or sorted(keys) != sorted(self.made):
             raise PickleRefusedError("its list of storages is not that of its tensors")
@@ -146,7 +161,7 @@ def _read_zip(file: BinaryIO, size: int, objects: bool) -> Any:
     except PickleRefusedError:
         raise
     except (zipfile.BadZipFile, ValueError, RuntimeError, EOFError, struct.error, OverflowError, OSError) as error:
-        raise PickleRefusedError(cut_off(str(error))) from error
+        raise PickleRefusedError(cut_off(str(error) or "it ends early")) from error
 
 
 def _members(entries: Iterable[zipfile.ZipInfo], size: int) -> dict[str, zipfile.ZipInfo]:

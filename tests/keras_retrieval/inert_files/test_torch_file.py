@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from keras_retrieval.inert_files import torch_file
 from keras_retrieval.inert_files.inert_pickle import Opaque
 from keras_retrieval.inert_files.torch_file import TorchFileError, read_torch
 from tests.helpers.torch_files import (
@@ -389,6 +390,22 @@ def test_cut_off_anywhere(write, form):
     whole = FORMS[form](TREE)
     for length in range(0, len(whole), 7):
         refuse(write(whole[:length]), "cannot be read")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_cut_off_while_it_is_read(write, monkeypatch, form):
+    """As by a download that starts again; a file mapped into memory would end the process."""
+    whole = FORMS[form](TREE | {"large": np.zeros(1 << 16, "f4")})
+    calls = torch_file._calls
+
+    def cut():
+        with path.open("r+b") as file:
+            file.truncate(len(whole) // 2)
+        return calls()
+
+    path = write(whole)
+    monkeypatch.setattr(torch_file, "_calls", cut)
+    refuse(path, r"it is cut off or damaged \(.+\): download or copy it again")
 
 
 @pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
