@@ -207,7 +207,11 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
     ] = "maxima"
     validation: Annotated[
         float,
-        Option("Share of the photos that is set aside for validation, in whole objects.", at_least=0, below=1),
+        Option(
+            "Share of the photos of objects with a positive that is set aside for validation, in whole objects.",
+            at_least=0,
+            below=1,
+        ),
     ] = 0.1
     negatives: Annotated[
         int,

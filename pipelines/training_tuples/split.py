@@ -16,9 +16,11 @@ def split(tuples: Tuples, share: float, negatives: int, seed: int) -> Tuples:
 
     Args:
         tuples: tuples that `checks.check` has accepted. If they are already split, the split is kept.
-        share: fraction of the photos to set aside, in 0..1; whole objects are chosen until it is reached as closely as
-            possible. If `share` is above 0, at least two objects with a pair are set aside, because each is the other's
-            negatives; none is if too few clusters, or no pair, would be left for training.
+        share: fraction of the photos of objects with a pair to set aside, in 0..1; whole objects are chosen until it is
+            reached as closely as possible. Others are trained on, except that where negatives are listed all photos
+            count, since each needs listed ones beside it. If `share` is above 0, at least two objects with a pair are
+            set aside, because each is the other's negatives; none is if too few clusters, or no pair, would be left for
+            training.
         negatives: number of negatives per query, each from a different cluster, that the clusters left for training
             must provide for every query.
         seed: random seed of the choice of objects.
@@ -45,7 +47,7 @@ def split(tuples: Tuples, share: float, negatives: int, seed: int) -> Tuples:
 
 
 def _choose_validation(tuples: Tuples, share: float, negatives: int, seed: int) -> list[int]:
-    """Chooses objects at random until the share of photos is reached, and returns their clusters.
+    """Chooses objects with pairs at random until the share of photos is reached, and returns their clusters.
 
     If these could not be used for validation, the two smallest objects with pairs are chosen, or none.
     """
@@ -53,14 +55,16 @@ def _choose_validation(tuples: Tuples, share: float, negatives: int, seed: int) 
         return []
     numbers, sizes = np.unique(tuples.cluster, return_counts=True)
     size = dict(zip(numbers.tolist(), sizes.tolist(), strict=True))
+    paired = set(tuples.cluster[tuples.qidxs].tolist())
     objects = connected(size, [(one, other) for one, other in tuples.same_object.tolist()])
+    if tuples.negatives is None:
+        objects = [members for members in objects if paired.intersection(members)]
     photos = [sum(size[cluster] for cluster in members) for members in objects]
     order = np.random.default_rng(seed).permutation(len(objects)).tolist()
-    room = max(share * len(tuples.images), float(sum(sorted(photos)[:2])))
+    room = max(share * sum(photos), float(sum(sorted(photos)[:2])))
     chosen = _choose_objects(tuples, [(objects[number], photos[number]) for number in order], room, negatives)
     if _usable(tuples, chosen):
         return [cluster for members in chosen for cluster in members]
-    paired = set(tuples.cluster[tuples.qidxs].tolist())
     smallest = sorted(
         (number for number in order if paired.intersection(objects[number])),
         key=lambda number: (len(objects[number]), photos[number]),

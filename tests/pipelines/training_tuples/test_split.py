@@ -80,6 +80,14 @@ def test_objects_without_pairs_are_not_chosen_alone():
         assert usable(tuples, split(tuples, 0.1, 1, seed).validation)
 
 
+def test_the_share_is_of_photos_of_objects_with_pairs():
+    tuples = tuples_of([4] * 20 + [1] * 400, qidxs=np.arange(20) * 4, pidxs=np.arange(20) * 4 + 1)
+    for seed in range(5):
+        aside = split(tuples, 0.2, 5, seed).validation
+        assert aside[:80].sum() == 16
+        assert not aside[80:].any()
+
+
 def test_a_pair_is_left_to_train_on():
     tuples = tuples_of([4, 4] + [1] * 6, qidxs=np.array([0, 4]), pidxs=np.array([1, 5]))
     for share in (0.1, 0.6, 0.9):
