@@ -221,6 +221,8 @@ class ClassDraw:
             if most > 1
             else "give fewer photos a class, or make `tuples --cells` of positions"
         )
+        if self.dropped:
+            fix += ", or --small-classes repeat, which draws those with fewer photos as well"
         return (
             f"{wanted} needs {self.batch} classes, and at most {most:,} can be in one batch ({'; '.join(facts)}): {fix}"
         )

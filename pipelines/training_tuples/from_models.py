@@ -95,7 +95,7 @@ def _with_singletons(tuples: Tuples, work: Path, report: Report) -> Tuples:
         if count >= report["options"]["min_inliers"]:
             verified.update(pair)
     alone = sorted((matched - verified).intersection(report["left_out"]).difference(tuples.images))
-    numbers = tuples.cluster.max() + 1 + np.arange(len(alone))
+    numbers = tuples.cluster.max(initial=-1) + 1 + np.arange(len(alone))
     near = tuples.details.get("camera_neighbours")
     details = {} if near is None else {"camera_neighbours": np.pad(near, ((0, len(alone)), (0, 0)), constant_values=-1)}
     return replace(

@@ -206,5 +206,9 @@ def test_photos_verified_with_no_other_are_added_as_clusters_of_their_own(tmp_pa
         for name in plain.keys() & {"qidxs", "pidxs", "camera_neighbours", "shared"}:
             np.testing.assert_array_equal(fields[name][: len(plain[name])], plain[name])
             assert name != "camera_neighbours" or (len(fields[name]) == len(fields["images"]))
+    report = make_report(work, every, {}, inliers, [], ReconstructOptions(photos, work))
+    (work / "report.json").write_text(json.dumps(report | {"photos": str(photos)}))
+    with pytest.raises(TuplesError, match="there are 3 photos and 0 pairs: nothing to learn from"):
+        make_tuples(work, tmp_path / "tuples.npz", singletons=True, **options)
     with pytest.raises(TuplesError, match=r"--singletons needs a folder that reconstruct made, and .* contains 3D mod"):
         make_tuples(write_model(tmp_path / "models" / "0", every, 1).parent, tmp_path / "tuples.npz", singletons=True)
