@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import RetrievalError
 from .inert_pickle import Function, PickleRefusedError, cut_off, run
+from .mistaken import mistaken_for_weights
 from .plain_pickle import numpy_calls
 
 _MAGIC = 0x1950A86A20F9469CFC6C
@@ -98,7 +99,7 @@ def _read_old(file: BinaryIO, size: int, objects: bool) -> Any:
         raise PickleRefusedError("it is a tar, the format of torch before 0.1.10: load and save it with a newer torch")
     stream = cast(BinaryIO, _Bounded(file, size))
     if start[:2] != b"\x80\x02" or run(stream, {}) != _MAGIC:
-        raise PickleRefusedError("it does not start like a file of torch.save")
+        raise PickleRefusedError(mistaken_for_weights(start) or "it does not start like a file of torch.save")
     if run(stream, {}) != _VERSION:
         raise PickleRefusedError(f"its version is not {_VERSION}")
     system = run(stream, {})

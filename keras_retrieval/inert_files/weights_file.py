@@ -11,16 +11,12 @@ import numpy as np
 from .errors import StoredWeightsError
 from .inert_pickle import Opaque, cut_off
 from .keras_file import StoredLayer, read_hdf5, read_keras
+from .mistaken import mistaken_for_weights
 from .torch_file import TorchFileError, read_torch
 
 FORMATS = "torch's .pth, .pt, .ckpt and .bin, .safetensors, Keras' .h5, .weights.h5 and .keras, and .npz"
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_MISTAKEN = {
-    b"version https://git-lfs": "it is a Git LFS pointer in place of the weights: `git lfs pull` downloads them",
-    b"<": "it is a web page or XML, not weights: its download failed",
-    b"{": "it is JSON, not weights: give the file of weights beside it",
-}
 _MAX_DEPTH = 100
 
 
@@ -82,9 +78,8 @@ def _reader(path: Path, head: bytes) -> Any:
         return _from_safetensors
     if head[:1] == b"\x80" or head[257:262] == b"ustar":
         return _from_torch
-    for start, reason in _MISTAKEN.items():
-        if head.lstrip().startswith(start):
-            raise StoredWeightsError(reason)
+    if reason := mistaken_for_weights(head):
+        raise StoredWeightsError(reason)
     raise StoredWeightsError(f"its content is not that of a file of weights: read are {FORMATS}")
 
 

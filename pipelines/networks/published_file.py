@@ -101,9 +101,15 @@ def _stored(network: Path) -> tuple[StoredWeights | None, str]:
         stored = read_weights(network)
     except StoredWeightsError as error:
         return None, str(error) if network.suffix == ".safetensors" else ""  # cirtorch's reader explains the others
-    if network.suffix != ".safetensors":
+    if network.suffix != ".safetensors" and (not stored.tensors or any(_of_cirtorch(name) for name in stored.tensors)):
         return stored, ""
     from keras_retrieval.networks.looks_like import looks_like
 
-    kind = looks_like({name: array.shape for name, array in stored.tensors.items()}) or "no network that is recognised"
+    kind = looks_like({name: array.shape for name, array in stored.tensors.items()})
+    if not kind:
+        return stored, "its tensors are those of no network that is recognised: see build --weights"
     return stored, f"it looks like {kind}, which is none of the published retrieval networks: see build --weights"
+
+
+def _of_cirtorch(name: str) -> bool:
+    return name.startswith(("meta.", "state_dict."))

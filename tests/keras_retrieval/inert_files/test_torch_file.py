@@ -463,6 +463,9 @@ def test_storage_of_two_types(write):
 def test_old_form_that_is_no_good(write):
     refuse(write(b""), "empty")
     refuse(write(b"hello, world"), "does not start like")
+    refuse(write(b"\n<!DOCTYPE html><html>sign in</html>"), "a web page or XML, not weights: its download failed")
+    refuse(write(b"version https://git-lfs.github.com/spec/v1\noid"), "a Git LFS pointer in place of the weights")
+    refuse(write(b"\x1f\x8b\x08\0"), "compressed with gzip: unpack it first")
     refuse(write(pickle.dumps({"a": 1}, 2)), "does not start like")
     refuse(write(old_bytes(TREE, little_endian=False)), "big-endian")
     refuse(write(bytes(257) + b"ustar" + bytes(250)), "it is a tar")

@@ -647,6 +647,8 @@ DAMAGED = {
     "page": (b"\n<!DOCTYPE html><html>not found</html>", "a web page"),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "Git LFS pointer"),
     "json": (b'{"weight_map": {}}', "it is JSON"),
+    "gzip": (b"\x1f\x8b\x08" + b"\0" * 100, "it is compressed with gzip: unpack it first"),
+    "zstd": (b"\x28\xb5\x2f\xfd" + b"\0" * 100, "it is compressed with zstd: unpack it first"),
     "zip": (b"PK\x03\x04" + b"\0" * 100, "download or copy it again"),
     "hdf5": (b"\x89HDF\r\n\x1a\n" + b"\0" * 100, "download or copy it again"),
     "pickle": (b"\x80\x02}.", "does not start like a file of torch.save"),

@@ -184,3 +184,10 @@ def test_no_network_of_published_layouts(tmp_path):
         convert(path, tmp_path / "net.keras")
     with pytest.raises(FileNotFoundError):
         convert(tmp_path / "none.pth", tmp_path / "net.keras")
+    for kind, name in (
+        ("its tensors are those of no network that is recognised", "scale"),
+        (r"it looks like a detector \(DETR\), which is none of the published", "bbox_embed.weight"),
+    ):
+        save(path, {name: np.ones((3, 3), "f4")})
+        with pytest.raises(ConversionError, match=kind):
+            convert(path, tmp_path / "net.keras")
